@@ -14,6 +14,7 @@ from streamlit.navigation.page import StreamlitPage
 from dashboards.screens import compare, concepts, decisions, frame, pipeline, runs
 from dashboards.screens.result import page_of
 from dashboards.server.preparation import PREPARATION
+from dashboards.views.parts import pictures
 from dashboards.views.sections import RESULTS
 
 # Help lines in nearly full colour: Streamlit's own are too faint for WCAG 2.2, 1.4.3. And no empty
@@ -21,7 +22,12 @@ from dashboards.views.sections import RESULTS
 READABLE = """<style>
 [data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
 [data-testid=stMainBlockContainer] { padding-top: 4rem; }
-[data-testid=stElementContainer]:has(> [data-testid=stHtml]):not(:has(p)) { display: none; }
+[data-testid=stElementContainer]:has(> [data-testid=stHtml]):not(:has(p, figure)) { display: none; }
+@media (max-width: 1200px) {
+  .st-key-wide-columns > * > [data-testid=stHorizontalBlock] > [data-testid=stColumn],
+  .st-key-wide-columns > [data-testid=stHorizontalBlock] > [data-testid=stColumn] {
+    min-width: 100%; }
+}
 </style>"""
 
 # A page is one step of the browser's history. Streamlit adds a step whenever a page writes into its
@@ -55,8 +61,9 @@ def main() -> None:
         groups.setdefault(row.group, []).append(about_results[row.schema])
     shown = st.navigation(groups, position="top")
     st.set_page_config(page_title=f"{shown.title} · factbook", layout="wide")
-    st.html(READABLE)
-    st.html(ONE_STEP, unsafe_allow_javascript=True)
+    st.html(f"{READABLE}<style>{pictures.style()}</style>")
+    scripts = f"{ONE_STEP}<script>{pictures.script()}</script>"
+    st.html(scripts, unsafe_allow_javascript=True)
     with PREPARATION.reader() if runtime.exists() else nullcontext():  # none in tests of pages
         shown.run()
 

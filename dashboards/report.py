@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
 import jinja2
 
 from dashboards.views.parts.parts import PICTURE, Part, Table, file_name, is_numeric
-from dashboards.views.parts.pictures import data_address
+from dashboards.views.parts.pictures import pictures_html, style
 from dashboards.views.sections import Section
 from registry.columns import Column
 from registry.wording import counted
@@ -40,9 +41,15 @@ def render(title: str, subtitle: str, sections: Iterable[Section]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"kind": _kind, "shown": _shown, "address": data_address}
+    environment.filters |= {
+        "kind": _kind,
+        "shown": _shown,
+        "laid_out": partial(pictures_html, inert=True),
+    }
     anchored = [(f"s{n}-{file_name(section.title)}", section) for n, section in enumerate(sections)]
-    return environment.from_string(source).render(title=title, subtitle=subtitle, sections=anchored)
+    return environment.from_string(source).render(
+        title=title, subtitle=subtitle, sections=anchored, pictures=style()
+    )
 
 
 def _kind(part: Part) -> str:

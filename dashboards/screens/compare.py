@@ -18,10 +18,11 @@ from dashboards.screens.frame import (
 )
 from dashboards.screens.parts import show_figure, show_part, show_parts, show_table
 from dashboards.screens.run import curve_controls, curves_of
-from dashboards.views.concepts.exactness import place_in_words
+from dashboards.views.concepts.concepts import drawn
+from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.parts.parts import Figure, Note, Picture, Pictures, file_name
 from dashboards.views.parts.pictures import is_picture, may_be_picture, pixels_of
-from dashboards.views.parts.text import literal, number_text
+from dashboards.views.parts.text import literal
 from dashboards.views.runs import comparison as view
 from dashboards.views.runs.advice import Advice
 from dashboards.views.runs.one_run import packages_frame
@@ -200,34 +201,30 @@ def _pictures(catalog: Catalog, rows: Sequence[Row]) -> None:
     st.caption("Concept indices are not comparable across SAEs.")
     without = []
     for label, row in zip(view.labels_of(rows), rows, strict=True):
-        drawn = view.gallery_of(row, snapshot.rows)
+        made = view.gallery_of(row, snapshot.rows)
         with explained():
-            pictures = _drawn(catalog, drawn, concept) if drawn else []
+            pictures, below = _drawn(catalog, made, concept) if made else ([], "")
             if pictures:
-                show_part(Pictures(pictures, TILES, title=f"{label}, concept {concept}"))
+                show_part(Pictures(pictures, f"{label}, concept {concept}", below=below))
             else:
                 without.append(label)
             attached = _attached(catalog, row)
             if attached:
-                show_part(Pictures(attached, TILES, title=f"{label}, attached pictures"))
+                show_part(Pictures(attached, f"{label}, attached pictures"))
     if without:
         show_part(Note(f"No pictures of {', '.join(without)}."))
 
 
-def _drawn(catalog: Catalog, row: Row, concept: int) -> list[Picture]:
-    """Return what a run drew of a concept, in today's form where its stage is known."""
+def _drawn(catalog: Catalog, row: Row, concept: int) -> tuple[list[Picture], str]:
+    """Return what a run drew of a concept, and which layer of it to show below.
+
+    It is in today's form where its stage is known.
+    """
     cell, stage = catalog.project.graph.cells.get(row.run.cell), find_stage(row.run.stage)
     folder = str(catalog.path(row.run))
     made = Made(row.run.cell, cell.stage if cell else stage.name if stage else "", folder)
-    found, place = tiles_of(made, concept, TILES), place_in_words(opened(made))
-    pictures = [
-        Picture(
-            tile.picture, f"{tile.classes}\n{tile.image}\npresence {number_text(tile.presence)}"
-        )
-        for tile in found
-    ]
-    located = (tile.location for tile in found)
-    return pictures + [Picture(pixels, place) for pixels in located if pixels is not None]
+    layers = shown_below(opened(made))
+    return [drawn(tile, layers) for tile in tiles_of(made, concept, TILES)], next(iter(layers), "")
 
 
 def _attached(catalog: Catalog, row: Row) -> list[Picture]:

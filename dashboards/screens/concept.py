@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.screens import datasets
 from dashboards.screens.frame import (
@@ -24,11 +24,11 @@ from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import evidence as ask
 from dashboards.views.concepts import labels
 from dashboards.views.concepts import one_concept as one
-from dashboards.views.concepts.exactness import shown_below
+from dashboards.views.concepts.exactness import meaning_of_maps, shown_below
 from dashboards.views.concepts.neurons import is_of_neurons
 from dashboards.views.concepts.passages import passages_part
-from dashboards.views.parts.parts import Part, Table, file_name
-from dashboards.views.parts.text import literal, number_text
+from dashboards.views.parts.parts import Part, Picture, Pictures, Table, file_name
+from dashboards.views.parts.text import literal
 from dashboards.views.runs.settings import behind
 from registry.catalog.access import Catalog
 from registry.store.durable import StoreError
@@ -41,8 +41,10 @@ ABOUT_EVIDENCE = (
     "No single number proves a name. Scores are on inputs that were held out when the name was "
     "chosen; rely on metrics that pass the sanity checks."
 )
-TILES_IN_ROW = 6
-SIMILAR_IN_ROW = 8
+FIRST_TILES = 4
+ENLARGE = "Click one to enlarge it; point at it for its id."
+TILE = 160  # pixels
+SIMILAR_IN_ROW = 7
 TEXTS_SHOWN = 6
 LINKS = 6
 REFRESH = "2s"
@@ -123,19 +125,18 @@ def _gallery(model: datasets.Model, concept: int) -> None:
             below = next(iter(possible), "")
             if len(possible) > 1 and tiles:
                 below = choose_view(possible, "below", "Below images")
-            more = len(tiles) > TILES_IN_ROW
+            more = len(tiles) > FIRST_TILES
             every = more and st.toggle(
                 f"All {counted(len(tiles), 'image')}", key="images", bind=BOUND
             )
         if not tiles:
             st.info(_without_images(what, lowest))
             return
-        shown = tiles if every else tiles[:TILES_IN_ROW]
-        for start in range(0, len(shown), TILES_IN_ROW):
-            for slot, tile in zip(st.columns(TILES_IN_ROW), shown[start:], strict=False):
-                _tile(slot, tile, below, what)
+        shown = tiles if every else tiles[:FIRST_TILES]
+        pictures = [view.drawn(tile, possible, what) for tile in shown]
         text = f"Images with the {'lowest' if lowest else 'largest'} {what}."
-        st.caption(f"{text} Below each: {possible[below]}" if below else text)
+        note = " ".join(filter(None, (text, meaning_of_maps(below, possible), ENLARGE)))
+        show_part(Pictures(pictures, note=note, below=below))
 
 
 def _texts(model: datasets.Model, neuron: int) -> None:
@@ -153,15 +154,6 @@ def _without_images(what: str, lowest: bool) -> str:
     if lowest:
         return "No images: this neuron is nowhere below 0."
     return "No images were drawn: this neuron was left out, or is the same for all images."
-
-
-def _tile(slot: DeltaGenerator, tile: view.Tile, below: str, what: str) -> None:
-    under = tile.location if below == "Place" else tile.explanation
-    slot.image(tile.picture, width="stretch", alt=tile.image)
-    if under is not None:
-        slot.image(under, width="stretch", alt=f"{below.lower()} in {tile.image}")
-    about = f"**{literal(tile.classes)}**  \n{literal(tile.image)}"
-    slot.caption(f"{about}  \n{what} {literal(number_text(tile.presence))}")
 
 
 # -- its name ---------------------------------------------------------------------------------
@@ -338,20 +330,22 @@ def _similar(
         return
     table = view.similar_table(_file(model, concept), frame, similar, title, what)
     with explained():
-        pictures = datasets.thumbnails(model.gallery, tuple(similar.index)) if model.gallery else {}
-        rows = table.frame.to_dict("records")
+        pictures = datasets.first_pictures(model.gallery, tuple(similar.index))
         kind = view.noun(frame)
-        for slot, row in zip(st.columns(SIMILAR_IN_ROW), rows, strict=False):
-            _similar_tile(slot, row, what, pictures.get(row["concept"], ""), kind)
+        with st.container(horizontal=True, gap="small"):
+            for row in table.frame.to_dict("records"):
+                _similar_tile(row, what, pictures.get(row["concept"]), kind)
     offer_table(table)
 
 
 def _similar_tile(
-    slot: DeltaGenerator, row: dict[str, object], what: str, picture: str, kind: str
+    row: Mapping[Hashable, Any], what: str, picture: Picture | None, kind: str
 ) -> None:
-    concept = int(str(row["concept"]))
+    concept = int(row["concept"])
+    slot = st.container(width=TILE, gap="xxsmall")
     if picture:
-        slot.image(picture, width="stretch", alt=f"where {kind.lower()} {concept} is strongest")
+        with slot:
+            show_part(Pictures([picture]))
     slot.button(
         literal(f"{kind} {concept}"),
         key=f"similar-{what}-{concept}",
@@ -360,7 +354,7 @@ def _similar_tile(
         type="tertiary",
         help="Show it.",
     )
-    lines = [str(row["name"] or "no name"), f"{what} {float(str(row[what])):.2f}"]
+    lines = [str(row["name"] or "no name"), f"{what} {float(row[what]):.2f}"]
     slot.caption("  \n".join(map(literal, lines)))
 
 

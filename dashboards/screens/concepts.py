@@ -13,10 +13,11 @@ from dashboards.screens import datasets
 from dashboards.screens import frame as page
 from dashboards.screens.concept import go_to, show_beside, show_concept
 from dashboards.screens.notes import concept_notes
-from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
+from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part, wide_columns
 from dashboards.screens.shown import choose_shown, keep_in_address, tell_beside, tell_earlier
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts.concept_model import channels_note, model_parts
+from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.neurons import is_of_neurons, neurons_note
 from dashboards.views.concepts.passages import strongest_passages
 from dashboards.views.parts.parts import Figure
@@ -52,6 +53,8 @@ WIDTHS = {
     "mean_contribution": 104,
     "tags": 90,
 }
+TABLE_AND_CONCEPT = (11, 14)
+"""Widths: four pictures stand side by side in a window of 1,400 pixels."""
 SECTIONS = ("Concepts", "The whole model")
 
 
@@ -112,7 +115,7 @@ def _browse(
     if found.empty and not asked:
         _table(model, found, -1, namer)
         return
-    table, chosen = st.columns(2, gap="medium")
+    table, chosen = wide_columns(TABLE_AND_CONCEPT)
     with chosen:
         known = ordered["concept"].tolist()
         concept = _choice(found["concept"].tolist() or known, known)
@@ -230,7 +233,8 @@ def _whole_model(model: datasets.Model, frame: pd.DataFrame, namer: str) -> None
         st.caption(channels_note(model.concepts.cell))
     with page.explained():
         if model.gallery:
-            show_part(view.strongest(frame, datasets.opened(model.gallery)))
+            gallery = datasets.opened(model.gallery)
+            show_part(view.strongest(frame, gallery, shown_below(gallery)))
     names = datasets.names_of(model.names) if model.names else None
     scores = datasets.whole(model.consistency) if model.consistency else None
     best = frame.set_index("concept") if model.names else None

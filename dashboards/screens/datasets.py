@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from dashboards.server.presence_index import PresenceIndex, cache_folder
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
 from dashboards.views.concepts import passages as texts
+from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.labels import NEXT_LABELS
 from dashboards.views.concepts.neurons import as_concepts, is_of_neurons, with_statistics
 from dashboards.views.concepts.one_concept import unit_directions
 from dashboards.views.concepts.training import WEIGHTS
-from dashboards.views.parts.parts import Passage
+from dashboards.views.parts.parts import Passage, Picture
 from dashboards.views.runs.advice import Advice, advise, run_command
 from dashboards.views.runs.datasets import open_made, read_small
 from dashboards.views.runs.settings import (
@@ -392,6 +393,20 @@ def frame_of(
 def thumbnails(made: Made, concepts: tuple[int, ...]) -> dict[int, str]:
     """Return thumbnails of some concepts."""
     return view.pictures_of(opened(made), concepts)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _first_tiles(made: Made, concepts: tuple[int, ...]) -> dict[int, view.Tile]:
+    return view.first_tiles(opened(made), concepts)
+
+
+def first_pictures(made: Made | None, concepts: tuple[int, ...]) -> dict[int, Picture]:
+    """Return the strongest image of some concepts, without words; none of no gallery."""
+    if made is None:
+        return {}
+    possible = shown_below(opened(made))
+    tiles = _first_tiles(made, concepts)
+    return {one: replace(view.drawn(tile, possible), caption="") for one, tile in tiles.items()}
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)

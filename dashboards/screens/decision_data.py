@@ -17,8 +17,10 @@ from dashboards.screens import datasets
 from dashboards.screens.frame import explained, tell
 from dashboards.server.explainer import Explainer, ExplainerError, input_key
 from dashboards.views.concepts import image_choice
-from dashboards.views.concepts.concepts import Tile
+from dashboards.views.concepts.concepts import drawn
 from dashboards.views.concepts.decisions import NAMELESS, Naming, naming_of
+from dashboards.views.concepts.exactness import shown_below
+from dashboards.views.parts.parts import Picture
 from dashboards.views.runs.advice import (
     EXPECTED,
     Advice,
@@ -226,8 +228,11 @@ def read_naming(
     return NAMELESS, None
 
 
-def strongest_images(gallery: datasets.Made | None, concept: int, most: int) -> list[Tile]:
+def strongest_images(gallery: datasets.Made | None, concept: int, most: int) -> list[Picture]:
     """Return the images in which a concept is strongest; none where no gallery can be read."""
     with suppress(*EXPECTED):  # the top of the page says why it cannot be read
-        return datasets.tiles_of(gallery, concept, most) if gallery else []
+        if gallery:
+            possible = shown_below(datasets.opened(gallery))
+            found = datasets.tiles_of(gallery, concept, most)
+            return [drawn(tile, possible) for tile in found]
     return []

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.screens import frame as page
 from dashboards.screens.datasets import Made, whole
@@ -25,8 +24,7 @@ from dashboards.screens.shown import (
 from dashboards.server.explainer import ExplainerError
 from dashboards.views.concepts import decisions as view
 from dashboards.views.concepts import image_choice
-from dashboards.views.parts.parts import file_name
-from dashboards.views.parts.pictures import enlarge
+from dashboards.views.parts.parts import Pictures, file_name
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import Advice, without_datasets
 from dashboards.views.runs.settings import cells_of
@@ -284,10 +282,9 @@ def _ask_against(option: str | None, target: str = "") -> None:
 
 # -- one decision --------------------------------------------------------------------------------
 
-TILES = 5
-WHAT = ("colours", "amounts")
-COLUMNS = (3, 3, 4, 2 * TILES)
-"""Widths of a concept's row: its colours, its amounts, words, and its gallery."""
+TILES = 4
+COLUMNS = (28, 16, 56)
+"""Widths of a concept's row: where it is in the image, words, and its gallery."""
 
 
 def show_decision(
@@ -335,31 +332,21 @@ def show_decision(
 
 
 def _subject(decision: view.Decision, image: str) -> None:
-    left, right = st.columns(2)
-    left.image(enlarge(decision.picture), width="stretch", alt=image)
-    left.caption(literal(f"{image}, as the network sees it"))
-    origin = f"where the {decision.quantity} comes from"
-    right.image(enlarge(decision.explanation), width="stretch", alt=origin)
-    right.caption(literal(origin))
+    show_part(view.subject_pictures(decision, image))
 
 
 def _terms(model: Model, decision: view.Decision, naming: view.Naming) -> None:
     if decision.for_it:
         st.markdown(f"**{literal(f'Concepts that {decision.favours}')}**")
-        words = (*(f"{what} here" for what in WHAT), "", "where the concept is strongest")
-        for slot, word in zip(st.columns(COLUMNS), words, strict=True):
-            if word:
-                slot.caption(word)
         _rows(model, decision, naming, decision.for_it)
     if decision.against_it:
         title = literal(f"Concepts that {decision.opposes}")
         with st.expander(title, expanded=view.matters(decision)):
             _rows(model, decision, naming, decision.against_it)
-    colours, amounts, about, _ = st.columns(COLUMNS)
-    title = "All others together"
-    here = decision.others_explanation, decision.others_map
-    _in_image((colours, amounts), decision.picture, *here, title)
-    about.markdown(f"**{title}**")
+    here, about, _ = st.columns(COLUMNS)
+    with here:
+        show_part(view.pictures_in(decision, decision.others_explanation, decision.others_map))
+    about.markdown("**All others together**")
     about.markdown(literal(view.others_line(decision)))
     st.caption(view.ABOUT_PICTURES)
 
@@ -368,11 +355,11 @@ def _rows(
     model: Model, decision: view.Decision, naming: view.Naming, terms: Sequence[view.Term]
 ) -> None:
     for term in terms:
-        colours, amounts, words, gallery = st.columns(COLUMNS)
-        title = naming.title(term.concept)
-        _in_image((colours, amounts), decision.picture, term.explanation, term.map, title)
+        here, words, gallery = st.columns(COLUMNS)
+        with here:
+            show_part(view.pictures_in(decision, term.explanation, term.map))
         with words:
-            st.markdown(f"**{literal(title)}**")
+            st.markdown(f"**{literal(naming.title(term.concept))}**")
             st.markdown(literal(view.term_line(term, decision)))
             if verdict := naming.verdict.get(term.concept):
                 st.caption(literal(verdict))
@@ -382,24 +369,10 @@ def _rows(
             _strip(model.gallery, term.concept)
 
 
-def _in_image(
-    slots: Sequence[DeltaGenerator],
-    picture: np.ndarray,
-    own: np.ndarray,
-    map: np.ndarray,
-    title: str,
-) -> None:
-    """Show in two slots where concepts are in an image: their colours, and their amounts on it."""
-    for slot, drawn, what in zip(slots, (own, view.heat(map, picture)), WHAT, strict=True):
-        slot.image(enlarge(drawn), width="stretch", alt=f"{title}: {what} in this image")
-
-
 def _strip(gallery: Made | None, concept: int) -> None:
-    """Show the images in which a concept is strongest, each above where it is in it."""
-    tiles = strongest_images(gallery, concept, TILES)
-    if not tiles:
+    """Show the images in which a concept is strongest; where it is in each, where one points."""
+    pictures = strongest_images(gallery, concept, TILES)
+    if pictures:
+        show_part(Pictures(pictures))
+    else:
         st.caption("No pictures drawn.")
-    for slot, tile in zip(st.columns(TILES), tiles, strict=False):
-        slot.image(tile.picture, width="stretch", alt=tile.image)
-        if tile.explanation is not None:
-            slot.image(tile.explanation, width="stretch", alt=f"colours in {tile.image}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.views.parts.parts import (
     PICTURE,
@@ -21,6 +22,7 @@ from dashboards.views.parts.parts import (
     Pictures,
     Table,
 )
+from dashboards.views.parts.pictures import pictures_html
 from dashboards.views.parts.text import literal
 from registry.columns import Column
 
@@ -31,6 +33,12 @@ PASSAGE = (
     'border-radius: 3px; padding: 0 1px">{}</mark><u>{}</u>{}<br><small>{}</small></p>'
 )
 NOTES = {"info": st.info, "warning": st.warning}
+
+
+def wide_columns(widths: Sequence[float]) -> list[DeltaGenerator]:
+    """Return columns that stand below each other where a window is narrow."""
+    with st.container(key="wide-columns"):
+        return st.columns(widths, gap="medium")
 
 
 def show_parts(parts: Iterable[Part]) -> None:
@@ -120,13 +128,7 @@ class _AsItIs:
 
 def _pictures(part: Pictures) -> None:
     _title(part.title)
-    for start in range(0, len(part.pictures), part.in_row):
-        row = part.pictures[start : start + part.in_row]
-        for slot, picture in zip(st.columns(part.in_row), row, strict=False):
-            slot.image(picture.pixels, width="stretch", alt=picture.caption or part.title)
-            if picture.caption:
-                lines = picture.caption.split("\n")
-                slot.caption("  \n".join(map(literal, lines)))
+    st.html(pictures_html(part))
     _footer(part.note)
 
 

@@ -19,6 +19,7 @@ from dashboards.views.concepts.concepts import (
     TABLE_COLUMNS,
     concept_table,
     concepts_frame,
+    drawn,
     noun,
     pictures_of,
     strongest,
@@ -26,6 +27,7 @@ from dashboards.views.concepts.concepts import (
     tiles,
 )
 from dashboards.views.concepts.decisions import report_parts
+from dashboards.views.concepts.exactness import meaning_of_maps, shown_below
 from dashboards.views.concepts.labels import (
     NEXT_LABELS,
     best_names,
@@ -53,13 +55,12 @@ from dashboards.views.parts.parts import (
     Number,
     Numbers,
     Part,
-    Picture,
     Pictures,
     Table,
     file_name,
     numbers_of,
 )
-from dashboards.views.parts.text import number_text, time_text
+from dashboards.views.parts.text import time_text
 from dashboards.views.results import (
     comparison,
     consistency,
@@ -279,28 +280,16 @@ def gallery_parts(_catalog: Catalog, cell: str, gallery: xr.Dataset) -> list[Par
     concepts = gallery["concept"].values.tolist()
     left_out = len(concepts) - DRAWN
     what, kind = ("activation", "neuron") if "name" in gallery else ("presence", "concept")
-    more = f" {left_out:,} more {kind}s are on the dashboard page of {cell}."
-    below = (
-        "; below each, where it is: the input weights that make it, in the colours that they look "
-        "for, or, an approximation, the image itself under maps of codes or by CRP, on white"
-    )
-    parts: list[Part] = [
-        Note(
-            f"Images with the largest {what}{below if 'explanation' in gallery else ''}."
-            f"{more if left_out > 0 else ''}"
-        )
-    ]
+    more = f"{left_out:,} more {kind}s are on the dashboard page of {cell}."
+    layers = shown_below(gallery)
+    below = next(iter(layers), "")
+    about = " ".join(filter(None, (meaning_of_maps(below, layers), more if left_out > 0 else "")))
+    parts: list[Part] = [Note(f"Images with the largest {what}. {about}")]
     for concept in concepts[:DRAWN]:
         shown = tiles(gallery, concept, TILES)
-        pictures = [
-            Picture(one.picture, f"{one.classes}\n{what} {number_text(one.presence)}")
-            for one in shown
-        ]
-        colours = [Picture(one.explanation) for one in shown if one.explanation is not None]
+        pictures = [drawn(one, layers, what) for one in shown]
         title = titled(gallery.sel(concept=concept), concept)
-        parts += [Heading(title[0].upper() + title[1:]), Pictures(pictures, TILES)]
-        if colours:
-            parts.append(Pictures(colours, TILES))
+        parts += [Heading(title[0].upper() + title[1:]), Pictures(pictures, below=below)]
     return parts
 
 

@@ -248,8 +248,7 @@ def titled_and_readable(page: Page, title: str) -> None:
 
 def tiles(page: Page) -> int:
     """Return how many images of a concept are shown."""
-    captions = page.locator("[data-testid=stCaptionContainer]")
-    return captions.filter(has_text=re.compile(r"presence \d")).count()
+    return page.locator("figcaption").filter(has_text=re.compile(r"presence \d")).count()
 
 
 def picture(page: Page, name: str) -> None:
@@ -289,9 +288,59 @@ def test_the_first_visit_may_be_a_link_to_a_concept(page: Page, address: str) ->
     assert tiles(page) == 2
     picture(page, "concept-by-link")
     titled_and_readable(page, "Concepts")
-    texts = page.locator("[data-testid=stImage] img").evaluate_all("all => all.map(one => one.alt)")
+    texts = page.locator(".fb-face, .fb-below").evaluate_all("all => all.map(one => one.alt)")
     assert texts
     assert all(texts)
+
+
+WIDTHS = {1400: 160, 900: 120, 400: 120}
+"""Of a window, and of a picture in it at least, in pixels."""
+SIZES = """() => ({
+  pictures: [...document.querySelectorAll(".fb-pictures img")].filter(one => one.offsetParent)
+    .map(one => one.getBoundingClientRect().width),
+  cut: [...document.querySelectorAll(".fb-pictures figcaption *")]
+    .filter(one => one.scrollWidth > one.clientWidth + 1 && one.clientWidth).length,
+})"""
+
+
+NOTHING_BEYOND = "document.querySelector('[data-testid=stMain]').scrollWidth <= innerWidth"
+
+
+def measure_pictures(page: Page, path: str) -> None:
+    """Every picture is as wide as it should be in every window, and nothing is wider than it."""
+    for width, least in WIDTHS.items():
+        page.set_viewport_size({"width": width, "height": 1100})
+        page.wait_for_function(NOTHING_BEYOND)
+        sizes = page.evaluate(SIZES)
+        assert min(sizes["pictures"]) >= least - 0.5, (path, width, sizes)
+        assert sizes["cut"] == 0, (path, width)
+        picture(page, f"pictures-{path}-{width}")
+    page.set_viewport_size({"width": 1400, "height": 1100})
+
+
+def test_pictures_are_large_and_a_click_enlarges_one(page: Page, address: str) -> None:
+    visit(page, f"{address}/concepts?concept=0&metric=iou")
+    see(page, "Exact weights show dots where a layer has strides")
+    measure_pictures(page, "concept")
+    page.locator(".fb-look").first.click()
+    dialog = page.get_by_role("dialog")
+    over, beside = dialog.locator(".fb-stack img").nth(1), dialog.locator("figcaption")
+    assert dialog.locator("small").inner_text() == "test/00000"
+    assert beside.inner_text() == "Colours"
+    slider = dialog.get_by_label("Opacity of the map")
+    slider.fill("25")
+    assert over.evaluate("one => one.style.opacity") == "0.25"
+    smooth = over.get_attribute("src")
+    dialog.get_by_role("button", name="Exact weights").click()
+    assert beside.inner_text() == "Exact weights"
+    assert over.get_attribute("src") != smooth
+    picture(page, "enlarged")
+    dialog.get_by_role("button", name="Close").focus()
+    page.keyboard.press("ArrowRight")
+    assert dialog.locator("small").inner_text() == "test/00001"
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+    assert page.evaluate("document.activeElement.className").startswith("fb-look")
 
 
 def test_from_runs_to_a_run_to_its_concepts(page: Page, address: str) -> None:

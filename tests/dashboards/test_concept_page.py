@@ -21,7 +21,7 @@ from fact.traces.by_concept import Block
 from registry.plan.project import Project
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, HOSTILE, run_uid
-from tests.dashboards.test_pages import Open, app_test, frames, open_page, tiles, told
+from tests.dashboards.test_pages import Open, app_test, figures, frames, open_page, tiles, told
 
 __all__ = ["app_test", "open_page"]
 DEAD = CONCEPTS - 1
@@ -115,7 +115,7 @@ def test_the_whole_model(open_page: Open, judged: Path) -> None:
     ):
         assert title in words
     assert table(page, "votes")["metric"].tolist() == ["iou", "auprc"]
-    assert len(page.image) == CONCEPTS - 1
+    assert figures(page).count("<figure") == CONCEPTS - 1
 
 
 def test_a_layers_own_channels_are_called_so(open_page: Open, mine: Project) -> None:
@@ -238,7 +238,7 @@ def test_a_table_of_several_pages(
 def test_where_a_concept_is_and_all_its_images(
     open_page: Open, judged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboards.screens.concept.TILES_IN_ROW", 3)
+    monkeypatch.setattr("dashboards.screens.concept.FIRST_TILES", 3)
     page = open_page(judged, "concepts", {"concept": "0", "below": "Place"})
     assert len(tiles(page)) == 3
     assert "faded where the concept is absent" in told(page)

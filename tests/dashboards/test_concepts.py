@@ -15,7 +15,7 @@ from dashboards.views.concepts.concepts import (
     about,
     concept_table,
     concepts_frame,
-    faded,
+    first_tiles,
     meant_concept,
     neighbour,
     not_meant,
@@ -31,7 +31,7 @@ from dashboards.views.concepts.concepts import (
     with_tags,
 )
 from dashboards.views.concepts.labels import best_names
-from dashboards.views.parts.pictures import enlarge, thumbnail
+from dashboards.views.parts.pictures import thumbnail, veil
 from dashboards.views.runs.settings import cells_of, first_made
 from registry.catalog.access import Catalog
 from registry.plan.project import Project
@@ -150,17 +150,17 @@ def test_places_without_an_image_are_left_out() -> None:
     assert tiles(gallery, 10**6) == []
 
 
-def test_explanations_lie_on_white() -> None:
+def test_the_first_image_of_each_is_one_that_none_before_it_shows() -> None:
     gallery = fabricate.gallery()
-    rgba = np.zeros((SIDE, SIDE, 4), np.uint8)
-    rgba[0, 0] = (200, 100, 0, 255)
-    rgba[0, 1] = (200, 100, 0, 51)
-    gallery["explanation"][0, 0] = rgba
-    shown = tiles(gallery, 0)[0].explanation
-    step = shown.shape[0] // SIDE
-    assert shown[0, 0].tolist() == [200, 100, 0]
-    assert shown[0, step].tolist() == [244, 224, 204]  # 255 + (colour - 255) / 5
-    assert (shown[step:] == 255).all()
+    own = gallery["image"].values
+    own[1:3, 0] = own[0, 0]
+    own[2, 1:] = ""  # it has no other image
+    shown = first_tiles(gallery, [0, 1, 2, CONCEPTS - 1, 99], distinct=True)
+    assert [tile.image for tile in shown.values()] == [own[0, 0], own[1, 1], own[2, 0]]
+    assert list(shown) == [0, 1, 2]
+    np.testing.assert_array_equal(shown[1].picture, gallery["picture"].values[1, 1])
+    alike = first_tiles(gallery, [0, 1])
+    assert alike[1].image == own[0, 0]
 
 
 def test_thumbnails_are_the_first_images_of_those_asked_for() -> None:
@@ -224,11 +224,12 @@ def test_the_table_says_what_a_name_is_by() -> None:
 
 def test_the_strongest_images_have_names() -> None:
     frame = concepts_frame(fabricate.concepts(), best_names(fabricate.names(), "iou"))
-    shown = strongest(frame, fabricate.gallery(), count=3)
+    shown = strongest(frame, fabricate.gallery(), count=3, link="concepts?concept={}".format)
     captions = [picture.caption for picture in shown.pictures]
     first = frame.iloc[0]
     assert captions[0] == f"{first['name']} (passes)\nconcept {first['concept']}"
     assert len(captions) == 3
+    assert shown.pictures[0].link == f"concepts?concept={first['concept']}"
     assert len(strongest(frame, fabricate.gallery(), count=99).pictures) == CONCEPTS - 1
 
 
@@ -242,23 +243,12 @@ def test_an_image_is_faint_where_a_concept_is_not() -> None:
     picture = np.full((1, 3, 3), 55, np.uint8)
     explanation = np.zeros((1, 3, 4), np.uint8)
     explanation[0, :, 3] = [0, 255, 51]
-    shown = faded(picture, explanation)
+    white = veil(explanation).astype(int)
+    opacity = white[..., 3:] / 255
+    shown = np.rint(picture * (1 - opacity) + white[..., :3] * opacity).astype(int)
     assert shown[0, 1].tolist() == [55] * 3
     assert shown[0, 0].tolist() == [255 - 40] * 3  # a fifth of 200
     assert shown[0, 2].tolist() == [255 - 72] * 3  # a fifth, and a fifth of the rest
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"), [((28, 28), 112), ((224, 224), 224), ((50, 80), 150)]
-)
-def test_small_pictures_are_enlarged_by_a_whole_factor(
-    shape: tuple[int, int], expected: int
-) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (*shape, 3)).astype(np.uint8)
-    shown = enlarge(picture, 112)
-    factor = shown.shape[0] // shape[0]
-    assert shown.shape[0] == expected
-    np.testing.assert_array_equal(shown[::factor, ::factor], picture)
 
 
 def test_a_large_picture_becomes_a_small_thumbnail() -> None:

@@ -354,15 +354,16 @@ def test_all_concepts_that_are_present_or_contribute() -> None:
 
 def test_a_map_shows_what_adds_and_what_takes_away() -> None:
     picture = np.full((2, 2, 3), 100, np.uint8)
-    shown = view.heat(np.array([[1.0, -1.0], [0.0, 0.25]]), picture).astype(int)
+    layer = view.heat(np.array([[1.0, -1.0], [0.0, 0.25]]))
+    shown = view.over_faded(layer, picture).astype(int)
     blue, vermilion = np.array([0x00, 0x72, 0xB2]), np.array([0xD5, 0x5E, 0x00])
     ground = round(255 - 0.3 * 155)
     np.testing.assert_allclose(shown[0, 0], blue, atol=1)
     np.testing.assert_allclose(shown[0, 1], vermilion, atol=1)
     np.testing.assert_array_equal(shown[1, 0], [ground] * 3)
     np.testing.assert_allclose(shown[1, 1], (ground + blue) / 2, atol=2)
-    flat = view.heat(np.zeros((2, 2)), picture)
-    assert (flat == ground).all()
+    flat = view.heat(np.zeros((2, 2)))
+    assert (view.over_faded(flat, picture) == ground).all()
 
 
 @pytest.mark.slow

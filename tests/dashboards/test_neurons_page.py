@@ -11,6 +11,7 @@ import xarray as xr
 from dashboards.views.concepts.concepts import about, concepts_frame, noun, orders_of, tiles
 from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.neurons import as_concepts, with_statistics
+from dashboards.views.parts.pictures import PLACE
 from dashboards.views.sections import gallery_parts, neurons_parts
 from fact import schemas
 from fact.traces.by_concept import read_alone, read_presences
@@ -128,15 +129,15 @@ def test_both_sides_of_a_neuron_have_tiles_with_a_place_where_there_is_one() -> 
     strongest, lowest = tiles(drawn, 0), tiles(drawn, 0, lowest=True)
     assert len(strongest) == len(lowest) == RANKS
     assert strongest[0].presence == -lowest[0].presence > 0
-    assert strongest[0].explanation is strongest[0].location is None
+    assert strongest[0].explanation is None
     assert strongest[0].classes == fabricate.CLASSES[0]
     assert tiles(drawn, 3, lowest=True) == []
-    assert tiles(gallery("crp"), 0, lowest=True)[0].location is not None
+    assert PLACE in tiles(gallery("crp"), 0, lowest=True)[0].layers
 
 
 def test_what_stands_below_images_says_whether_it_is_an_approximation() -> None:
     concepts = fabricate.concepts()
-    exact, plain = fabricate.gallery(), ("Colours", "Place")
+    exact, plain = fabricate.gallery(), ("Colours", "Exact weights", "Place")
     assert tuple(shown_below(exact, concepts)) == plain
     assert "≈" not in "".join(shown_below(exact, concepts).values())
     ordinary = concepts.assign(exact=False)

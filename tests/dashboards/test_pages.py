@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,13 @@ def test_concepts_begin_with_the_strongest(open_page: Open, template: Path) -> N
 
 def tiles(page: AppTest) -> list[str]:
     """Return what stands below the images of a concept."""
-    return [caption.value for caption in page.caption if "  \npresence" in caption.value]
+    return re.findall(r"<figcaption>.*?presence [0-9.,e+-]+.*?</figcaption>", figures(page))
+
+
+def figures(page: AppTest) -> str:
+    """Return the HTML of all pictures that a page lays out."""
+    bodies = (element.proto.body for element in page.get("html"))
+    return "".join(body for body in bodies if body.startswith('<div class="fb-pictures">'))
 
 
 def test_a_concept_and_a_metric_by_address(open_page: Open, template: Path) -> None:

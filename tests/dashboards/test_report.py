@@ -47,7 +47,7 @@ def assert_inert(tags: Tags) -> None:
     for _, attributes in tags.tags:
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("src", "href", "xlink:href"):
-            assert re.match(r"data:image/png;base64,|#", attributes.get(name) or "#")
+            assert re.match(r"data:image/(png|webp);base64,|#", attributes.get(name) or "#")
 
 
 def test_stored_texts_are_shown_and_do_nothing() -> None:

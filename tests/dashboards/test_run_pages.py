@@ -518,7 +518,9 @@ def test_pictures_of_the_same_concept(open_page: Open, lived_in: Project) -> Non
     page = open_page(lived_in, "compare", address)
     assert not page.exception
     assert "No pictures of toy\\-sae" in told(page)
-    assert len(page.image) == 2 * 2 + 1  # concept 1 has two pictures, with maps; one attached
+    shown = "".join(element.proto.body for element in page.get("html"))
+    assert shown.count("<figure") == 2 + 1  # concept 1 has two pictures; one attached
+    assert shown.count("fb-below") == 2
 
 
 @pytest.mark.parametrize("runs", ["../..", '{"$gt": ""}', "9" * 60, "nothing-like-it"])

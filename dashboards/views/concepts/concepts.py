@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,10 @@ from dashboards.views.parts.parts import (
     file_name,
     numbers_of,
 )
-from dashboards.views.parts.pictures import enlarge, thumbnail
+from dashboards.views.parts.pictures import PLACE, colour_layers, thumbnail, veil
 from dashboards.views.parts.text import number_text
 from evals.naming.verdicts import IN_WORDS, UNTESTED
-from fact.traces.plots import LOWEST, over_white, sides_of
+from fact.traces.plots import LOWEST, sides_of
 from registry.columns import Column
 from registry.wording import counted
 
@@ -57,8 +58,6 @@ OF_CONTRIBUTIONS = ("alive_share", "concepts_for_80")
 """What is counted of contributions, and as approximate as they are."""
 
 _MOST_DIGITS = 18
-FAINT = 0.2
-"""What is left of an image where a concept is not."""
 
 PAGE = 50
 """Concepts of a page of the table: only their pictures are read."""
@@ -259,8 +258,14 @@ def pictures_of(gallery: xr.Dataset, concepts: Sequence[int]) -> dict[int, str]:
     return {int(concept): thumbnail(picture) for concept, image, picture in drawn if image}
 
 
-def strongest(frame: pd.DataFrame, gallery: xr.Dataset, count: int = 12) -> Pictures:
-    """Return the strongest image of the first concepts, with their names.
+def strongest(
+    frame: pd.DataFrame,
+    gallery: xr.Dataset,
+    possible: Collection[str] = (),
+    count: int = 12,
+    link: Callable[[int], str] = lambda _: "",
+) -> Pictures:
+    """Return the strongest image of the first concepts, with their names, none of them twice.
 
     Parameters
     ----------
@@ -268,16 +273,21 @@ def strongest(frame: pd.DataFrame, gallery: xr.Dataset, count: int = 12) -> Pict
         As :func:`concepts_frame` returns it.
     gallery : xr.Dataset
         Of the schema ``gallery``.
+    possible : collection of str
+        Names of the layers that mean something.
     count : int
         How many.
+    link : callable
+        The address of a concept.
     """
-    drawn = [
-        Picture(shown[0].picture, _caption(row))
-        for row in frame.head(count).to_dict("records")
-        if (shown := tiles(gallery, int(row["concept"]), most=1))
+    rows = {int(row["concept"]): row for row in frame.head(count).to_dict("records")}
+    shown = first_tiles(gallery, list(rows), distinct=True)
+    pictures = [
+        replace(drawn(tile, possible), caption=_caption(rows[c]), details=tile.image, link=link(c))
+        for c, tile in shown.items()
     ]
-    note = f"The strongest image of each of the first {counted(len(drawn), 'concept')}."
-    return Pictures(drawn, 6, "What the network knows", note)
+    note = f"A strong image of each of the first {counted(len(pictures), 'concept')}."
+    return Pictures(pictures, "What the network knows", note)
 
 
 def _caption(row: Mapping[Hashable, Any]) -> str:
@@ -351,9 +361,8 @@ class Tile:
         Of the concept in it.
     picture : np.ndarray
         uint8 (y, x, colour): the image.
-    explanation, location : np.ndarray or None
-        What the concept looks for in it, in colour on white; the image itself, faint where the
-        concept is not. None where it was not mapped.
+    explanation : np.ndarray or None
+        uint8 (y, x, rgba): what the concept looks for in it. None where it was not mapped.
     """
 
     image: str
@@ -362,7 +371,13 @@ class Tile:
     presence: float
     picture: np.ndarray
     explanation: np.ndarray | None
-    location: np.ndarray | None
+
+    @cached_property
+    def layers(self) -> dict[str, np.ndarray]:
+        """What can be laid over it, by name; nothing where it was not mapped."""
+        if self.explanation is None:
+            return {}
+        return {**colour_layers(self.explanation), PLACE: veil(self.explanation)}
 
     @property
     def classes(self) -> str:
@@ -370,6 +385,23 @@ class Tile:
         if self.label in ("", self.prediction):
             return self.prediction
         return f"{self.label}, taken for {self.prediction}" if self.prediction else self.label
+
+
+def drawn(tile: Tile, possible: Collection[str], what: str = "presence") -> Picture:
+    """Return an image of a concept with its class and its presence; its id on demand.
+
+    Parameters
+    ----------
+    tile : Tile
+        The image.
+    possible : collection of str
+        Names of the layers that mean something, of :func:`exactness.shown_below`.
+    what : str
+        What its strength is called.
+    """
+    caption = f"{tile.classes or tile.image}\n{what} {number_text(tile.presence)}"
+    layers = {name: layer for name, layer in tile.layers.items() if name in possible}
+    return Picture(tile.picture, caption, tile.image, layers)
 
 
 def has_lowest(gallery: xr.Dataset) -> bool:
@@ -411,16 +443,41 @@ def _tile(own: xr.Dataset, rank: int, classes: Sequence[str]) -> Tile:
         str(own["image"].values[rank]),
         **names,
         presence=float(own["presence"].values[rank]),
-        picture=enlarge(picture),
-        explanation=None if explanation is None else enlarge(over_white(explanation)),
-        location=None if explanation is None else enlarge(faded(picture, explanation)),
+        picture=picture,
+        explanation=explanation,
     )
 
 
-def faded(picture: np.ndarray, explanation: np.ndarray) -> np.ndarray:
-    """Return an image (y, x, colour), faint where the opacity of an explanation is low."""
-    opacity = FAINT + (1 - FAINT) * explanation[..., 3:] / 255
-    return np.rint(255 + (picture - 255.0) * opacity).astype(np.uint8)
+def first_tiles(
+    gallery: xr.Dataset, concepts: Sequence[int], distinct: bool = False
+) -> dict[int, Tile]:
+    """Return the strongest image of some concepts, of those that have one.
+
+    Parameters
+    ----------
+    gallery : xr.Dataset
+        Of schema ``gallery``; only these pictures are read.
+    concepts : sequence of int
+        Their indices.
+    distinct : bool
+        Whether each shows its strongest image that none before it shows, where it has one.
+    """
+    slots = gallery.indexes["concept"].get_indexer(np.asarray(concepts, dtype=np.int64))
+    known = {int(c): int(s) for c, s in zip(concepts, slots, strict=True) if s >= 0}
+    if not known:
+        return {}
+    classes = gallery["class"].values.astype(str).tolist()
+    images = gallery["image"].isel(concept=list(known.values())).values.astype(str)
+    found: dict[int, Tile] = {}
+    seen: set[str] = set()
+    for (concept, slot), ids in zip(known.items(), images, strict=True):
+        if not ids[0]:
+            continue
+        other = (rank for rank, image in enumerate(ids) if image and image not in seen)
+        rank = next(other, 0) if distinct else 0
+        seen.add(ids[rank])
+        found[concept] = _tile(gallery.isel(concept=slot, rank=[rank]).load(), 0, classes)
+    return found
 
 
 def meant_concept(text: str, known: Sequence[int]) -> int:

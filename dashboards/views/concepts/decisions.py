@@ -29,7 +29,14 @@ from dashboards.views.parts.parts import (
     Table,
     file_name,
 )
-from dashboards.views.parts.pictures import enlarge
+from dashboards.views.parts.pictures import (
+    ABOUT_DOTS,
+    AMOUNTS,
+    COLOURS,
+    EXACT_AMOUNTS,
+    colour_layers,
+    smoothed_map,
+)
 from dashboards.views.parts.text import number_text
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.datasets import read_small
@@ -81,7 +88,7 @@ class Term:
     share : float
         Of all that speaks for it, rounded so that all shares add up to 1; NaN of one against it.
     explanation : np.ndarray
-        uint8 (y, x, colour): where it is, in the colours that it looks for, on white.
+        uint8 (y, x, rgba): where it is, in the colours that it looks for.
     map : np.ndarray
         float (y, x): what every pixel contributes through it.
     """
@@ -112,8 +119,10 @@ class Decision:
     positive, negative : float
         Sums of all contributions above and below 0, of concepts without a term and of the offset
         too.
-    picture, explanation : np.ndarray
-        uint8 (y, x, colour): as the network sees it, and the colours behind the logit.
+    picture : np.ndarray
+        uint8 (y, x, colour): as the network sees it.
+    explanation : np.ndarray
+        uint8 (y, x, rgba): the colours behind the logit.
     map : np.ndarray
         float (y, x): what every pixel gives to the logit.
     others_explanation, others_map : np.ndarray
@@ -294,7 +303,7 @@ def _decision(
     parts = [*contribution[for_it], max(0.0, offset or 0.0)]
     shares = np.full(len(contribution), np.nan)
     shares[for_it] = whole_shares([*parts, max(0.0, positive - sum(parts))])[: for_it.sum()]
-    explanations = over_white(own["explanation"].values)
+    explanations = own["explanation"].values
     maps = own["concept_map"].values
     terms = zip(own["top_concept"].values, contribution, shares, explanations, maps, strict=True)
     return Decision(
@@ -308,9 +317,9 @@ def _decision(
         ),
         positive=positive,
         picture=own["picture"].values,
-        explanation=over_white(own["logit_explanation"].values),
+        explanation=own["logit_explanation"].values,
         map=own["logit_map"].values,
-        others_explanation=over_white(own["others_explanation"].values),
+        others_explanation=own["others_explanation"].values,
         others_map=own["others_map"].values,
         offset=offset,
         **others,
@@ -741,35 +750,89 @@ def contributions_table(explained: xr.Dataset, naming: Naming = NAMELESS, name: 
 # -- pictures ---------------------------------------------------------------------------------
 
 
-def heat(map: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Return a map as a picture over the faded image: blue adds, vermilion takes away.
+def picture_in(decision: Decision, explanation: np.ndarray, map: np.ndarray) -> Picture:
+    """Return the image of a decision with where something is in it, as layers.
+
+    Parameters
+    ----------
+    decision : Decision
+        Whose image it is.
+    explanation : np.ndarray
+        uint8 (y, x, rgba).
+    map : np.ndarray
+        float (y, x).
+    """
+    amounts = {AMOUNTS: heat(smoothed_map(map)), EXACT_AMOUNTS: heat(map)}
+    return Picture(decision.picture, layers={**colour_layers(explanation), **amounts})
+
+
+def whole_picture(decision: Decision) -> Picture:
+    """Return the image of a decision with where its logit comes from."""
+    return picture_in(decision, decision.explanation, decision.map)
+
+
+def pictures_in(decision: Decision, explanation: np.ndarray, map: np.ndarray) -> Pictures:
+    """Return two pictures of where something is in an image: its colours, and its amounts.
+
+    A click on either enlarges the image with all its layers.
+    """
+    both = picture_in(decision, explanation, map)
+    colours = replace(both, caption="colours here", face=over_white(both.layers[COLOURS]))
+    ordered = {name: both.layers[name] for name in (AMOUNTS, EXACT_AMOUNTS, *both.layers)}
+    face = over_faded(both.layers[AMOUNTS], decision.picture)
+    return Pictures([colours, replace(both, caption="amounts here", layers=ordered, face=face)])
+
+
+def subject_pictures(decision: Decision, image: str) -> Pictures:
+    """Return the image, and where what is explained comes from."""
+    whole = whole_picture(decision)
+    seen = replace(
+        whole, caption=f"{decision.label or image}\nas the network sees it", details=image
+    )
+    origin = replace(
+        whole,
+        caption=f"{decision.target}\nwhere the {decision.quantity} comes from",
+        details=image,
+        face=over_white(whole.layers[COLOURS]),
+    )
+    return Pictures([seen, origin])
+
+
+def over_faded(layer: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Return a layer (y, x, rgba) over an image (y, x, colour) in faint grey."""
+    grey = picture.astype(np.float64).mean(axis=2, keepdims=True)
+    ground = 255 - 0.3 * (255 - grey)
+    opacity = layer[..., 3:] / 255
+    return np.asarray(np.rint(ground * (1 - opacity) + layer[..., :3] * opacity), dtype=np.uint8)
+
+
+def heat(map: np.ndarray) -> np.ndarray:
+    """Return a map as a layer: blue adds, vermilion takes away.
 
     Parameters
     ----------
     map : np.ndarray
         float (y, x).
-    picture : np.ndarray
-        uint8 (y, x, colour), what it is a map of.
 
     Returns
     -------
     np.ndarray
-        uint8 (y, x, colour). Full colour is at the 99.5th percentile of the map's size.
+        uint8 (y, x, rgba). Full colour is at the 99.5th percentile of the map's size.
     """
     size = np.abs(map)
     top = np.percentile(size, 99.5)
     strength = np.clip(size / top, 0, 1) if top > 0 else np.zeros_like(size, dtype=np.float64)
-    strength = np.sqrt(strength)[..., None]
-    grey = picture.astype(np.float64).mean(axis=2, keepdims=True)
-    ground = 255 - 0.3 * (255 - grey)
     adds, takes = (ImageColor.getrgb(colour) for colour in (BLUE, VERMILION))
     colour = np.where((map >= 0)[..., None], adds, takes)
-    return np.asarray(np.rint(ground * (1 - strength) + colour * strength), dtype=np.uint8)
+    opacity = np.rint(255 * np.sqrt(strength))[..., None]
+    return np.concatenate([colour, opacity], axis=2).astype(np.uint8)
 
 
 ABOUT_PICTURES = (
     "Colours: what the network responds to there, white where nothing. Amounts: what each pixel "
-    "adds (blue) or subtracts (orange-red), each map scaled to its largest. For a concept against "
+    "adds (blue) or subtracts (orange-red), each map scaled to its largest. "
+    f"{ABOUT_DOTS} "
+    "A click enlarges, with the exact weights and amounts. For a concept against "
     "the class, the colours are of what it subtracts. Maps of codes that were up-sampled, and by "
     "CRP, have the image's own colours, and are an approximation. Where the sum is exact, it is so "
     "for this image as it is; removing a concept changes the others too: see Intervention."
@@ -805,17 +868,21 @@ def others_line(decision: Decision) -> str:
 
 def decision_pictures(decision: Decision, naming: Naming = NAMELESS) -> Pictures:
     """Return the image, where its logit comes from, and every term."""
-    shown = [
-        (decision.picture, "as the network sees it"),
-        (decision.explanation, decision.quantity),
-        *(
-            (term.explanation, f"{naming.title(term.concept)}\n{term_line(term, decision)}")
-            for term in decision.terms
-        ),
-        (decision.others_explanation, f"all others\n{others_line(decision)}"),
+    pictures = [replace(whole_picture(decision), caption=f"all\n{decision.quantity}")]
+    pictures += [
+        replace(
+            picture_in(decision, term.explanation, term.map),
+            caption=f"{naming.title(term.concept)}\n{term_line(term, decision)}",
+        )
+        for term in decision.terms
     ]
-    note = "Where each concept is, in the colours that it responds to, on white."
-    return Pictures([Picture(enlarge(p), text) for p, text in shown], in_row=5, note=note)
+    others = picture_in(decision, decision.others_explanation, decision.others_map)
+    pictures += [replace(others, caption=f"all others\n{others_line(decision)}")]
+    note = (
+        "Below each image, where the concept is in it: the colours that it responds to, on white. "
+        f"{ABOUT_DOTS}"
+    )
+    return Pictures(pictures, note=note, below=COLOURS)
 
 
 def decision_parts(decision: Decision, naming: Naming, name: str, heading: str) -> list[Part]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import xarray as xr
+
+from dashboards.views.parts.pictures import ABOUT_DOTS, COLOURS, PLACE, WEIGHTS
 
 APPROXIMATE = (
     "approximate: gradient times activation, of a network that is not linear in its frozen "
@@ -14,46 +18,50 @@ MARK = "≈ contribution"
 
 MAPS_BY: dict[str, dict[str, str]] = {
     "gradient": {
-        "Colours": "the input weights behind its presence, in the colours they respond to, on "
-        "white.",
-        "Place": "the image, faded where the concept is absent.",
+        COLOURS: "the input weights behind its presence, in the colours they respond to, on white.",
+        WEIGHTS: "the same, every pixel as it is.",
+        PLACE: "the image, faded where the concept is absent.",
     },
     "≈ gradient": {
-        "Colours": "≈ the gradient at the image, in the colours it responds to, on white: an "
+        COLOURS: "≈ the gradient at the image, in the colours it responds to, on white: an "
         "approximation of where it comes from.",
-        "Place": "≈ the image, faded where gradient times image is not above 0: an approximation "
+        WEIGHTS: "≈ the same approximation, every pixel as it is.",
+        PLACE: "≈ the image, faded where gradient times image is not above 0: an approximation "
         "of where it comes from.",
     },
     "codes": {
-        "Place": "≈ the image, faded where no position of the layer holds it, up-sampled: an "
+        PLACE: "≈ the image, faded where no position of the layer holds it, up-sampled: an "
         "approximation, as coarse as the layer.",
     },
     "crp": {
-        "Place": "≈ the image, faded where no relevance came back to it from the layer (CRP): an "
+        PLACE: "≈ the image, faded where no relevance came back to it from the layer (CRP): an "
         "approximation.",
     },
 }
 """What is shown below images, by the way of mapping, and what it is."""
 
 
-def shown_below(gallery: xr.Dataset, statistics: xr.Dataset) -> dict[str, str]:
+def shown_below(gallery: xr.Dataset, statistics: xr.Dataset | None = None) -> dict[str, str]:
     """Return what can be shown below the images of a gallery; nothing where it has no maps.
 
     Parameters
     ----------
     gallery : xr.Dataset
         Of the schema ``gallery``.
-    statistics : xr.Dataset
-        Of the concepts or neurons.
+    statistics : xr.Dataset, optional
+        Of the concepts or neurons, which may say that contributions are approximate.
     """
     if "explanation" not in gallery:
         return {}
-    return MAPS_BY[_way(gallery, is_exact(statistics))]
+    return MAPS_BY[_way(gallery, statistics is None or is_exact(statistics))]
 
 
-def place_in_words(gallery: xr.Dataset) -> str:
-    """Return what a picture of where a concept is is called, marked where it is approximate."""
-    return "where it is" if _way(gallery) == "gradient" else "≈ where it is"
+def meaning_of_maps(below: str, possible: Mapping[str, str]) -> str:
+    """Return what stands below images, and what its dots are, "" where nothing does."""
+    if below not in possible:
+        return ""
+    dots = f" {ABOUT_DOTS}" if below in (COLOURS, WEIGHTS) else ""
+    return f"Below each: {possible[below]}{dots}"
 
 
 def _way(gallery: xr.Dataset, exact: bool = True) -> str:

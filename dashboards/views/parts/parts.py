@@ -159,31 +159,47 @@ class Picture:
     pixels : np.ndarray
         uint8 (y, x, colour).
     caption : str
-        Plain text.
+        Plain text in short lines: what it is, and how strong.
+    details : str
+        Plain text that is there when it is asked for, as an id.
+    layers : mapping of str to np.ndarray
+        What can be laid over it, by name: uint8 (y, x, rgba).
+    face : np.ndarray or None
+        What is shown in its place until it is enlarged: uint8 (y, x, colour).
+    link : str
+        Where the caption leads: a path of this dashboard with its query.
     """
 
     pixels: np.ndarray
     caption: str = ""
+    details: str = ""
+    layers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    face: np.ndarray | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images in a row, or in several.
+    """Images side by side, as many in a row as fit.
 
     Attributes
     ----------
     pictures : sequence of Picture
         From the left.
-    in_row : int
-        Places in a row.
     title, note : str
         Above and below them.
+    below : str
+        Which layer stands below each; none by default, then it is seen where one points.
     """
 
     pictures: Sequence[Picture]
-    in_row: int = 8
     title: str = ""
     note: str = ""
+    below: str = ""
+
+    def shown_layer(self, picture: Picture) -> str:
+        """Return the layer that is seen of a picture first, "" where it has none."""
+        return self.below if self.below in picture.layers else next(iter(picture.layers), "")
 
 
 @dataclass(frozen=True)

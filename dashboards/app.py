@@ -23,6 +23,7 @@ from starlette.middleware import Middleware
 from streamlit import config
 
 from dashboards.server.hosts import OwnHosts, is_loopback
+from dashboards.server.old_addresses import OldAddresses
 from dashboards.server.preparation import PREPARATION
 
 ADDRESS = str(config.get_option("server.address") or "0.0.0.0")
@@ -61,6 +62,7 @@ app = st.App(
     Path(__file__).with_name("pages.py"),
     lifespan=_prepared,
     middleware=[
-        Middleware(OwnHosts, own=_machine(), allowed=_OPTIONS.parse_known_args()[0].allow_host)
+        Middleware(OwnHosts, own=_machine(), allowed=_OPTIONS.parse_known_args()[0].allow_host),
+        Middleware(OldAddresses, base=str(config.get_option("server.baseUrlPath"))),
     ],
 )

@@ -9,9 +9,8 @@ from contextlib import nullcontext
 
 import streamlit as st
 from streamlit import runtime
-from streamlit.navigation.page import StreamlitPage
 
-from dashboards.screens import compare, concepts, decisions, frame, pipeline, runs
+from dashboards.screens import compare, concepts, decisions, first, frame, pipeline, runs
 from dashboards.screens.result import page_of
 from dashboards.server.preparation import PREPARATION
 from dashboards.views.parts import pictures
@@ -22,7 +21,8 @@ from dashboards.views.sections import RESULTS
 READABLE = """<style>
 [data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
 [data-testid=stMainBlockContainer] { padding-top: 4rem; }
-[data-testid=stElementContainer]:has(> [data-testid=stHtml]):not(:has(p, figure)) { display: none; }
+[data-testid=stElementContainer]:has(> [data-testid=stHtml]):not(:has(p, figure, a)) {
+  display: none; }
 @media (max-width: 1200px) {
   .st-key-wide-columns > * > [data-testid=stHorizontalBlock] > [data-testid=stColumn],
   .st-key-wide-columns > [data-testid=stHorizontalBlock] > [data-testid=stColumn] {
@@ -45,7 +45,8 @@ if (!history.stepsByPage) {
 
 def main() -> None:
     """Show the page that the address names."""
-    about_runs = st.Page(runs.show, title="Runs", default=True)  # at the address without a path
+    overview = st.Page(_at_the_root, title="Overview", default=True)
+    about_runs = st.Page(runs.show, title="Runs", url_path="runs")
     comparison = st.Page(compare.show, title="Compare", url_path="compare")
     about_pipeline = st.Page(pipeline.show, title="Pipeline", url_path="pipeline")
     about_concepts = st.Page(concepts.show, title="Concepts", url_path="concepts")
@@ -53,10 +54,15 @@ def main() -> None:
     about_results = {
         row.schema: st.Page(page_of(row), title=row.title, url_path=row.path) for row in RESULTS
     }
-    known = {"runs": about_runs, "compare": comparison, "pipeline": about_pipeline}
+    known = {
+        "overview": overview,
+        "runs": about_runs,
+        "compare": comparison,
+        "pipeline": about_pipeline,
+    }
     known |= {"concepts": about_concepts, "decisions": about_decisions}
     frame.remember_pages({**known, "activations": about_concepts, **about_results})
-    groups = {"": [*known.values(), _runs_by_name()]}
+    groups = {"": list(known.values())}
     for row in RESULTS:
         groups.setdefault(row.group, []).append(about_results[row.schema])
     shown = st.navigation(groups, position="top")
@@ -68,13 +74,12 @@ def main() -> None:
         shown.run()
 
 
-def _runs_by_name() -> StreamlitPage:
-    """Return the runs at ``/runs``, which the menu does not list: a default page has no path."""
-
-    def show_by_name() -> None:
+def _at_the_root() -> None:
+    """Show the first page; runs, where an address from before they had a path asks for some."""
+    if st.query_params:
         runs.show()
-
-    return st.Page(show_by_name, title="Runs", url_path="runs", visibility="hidden")
+    else:
+        first.show()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from dashboards.views.concepts.labels import NEXT_LABELS
 from dashboards.views.concepts.neurons import as_concepts, is_of_neurons, with_statistics
 from dashboards.views.concepts.one_concept import unit_directions
 from dashboards.views.concepts.training import WEIGHTS
-from dashboards.views.parts.parts import Passage, Picture
+from dashboards.views.parts.parts import Passage, Picture, Pictures
 from dashboards.views.runs.advice import Advice, advise, run_command
 from dashboards.views.runs.datasets import open_made, read_small
 from dashboards.views.runs.settings import (
@@ -207,7 +207,7 @@ class Model:
     @property
     def is_of_texts(self) -> bool:
         """Whether there are positions of texts in place of images."""
-        return texts.is_of_texts(opened(self.concepts))
+        return is_of_texts(self.concepts)
 
     def title(self, name: str) -> str:
         """Return what readers call an entry of its lineage."""
@@ -233,6 +233,11 @@ class Model:
     def address(self) -> dict[str, Any]:
         """What names it for good, with all that is shown beside it."""
         return {**self.concepts.address, "beside": [made.run for made in self.beside.values()]}
+
+
+def is_of_texts(made: Made) -> bool:
+    """Return whether there are positions of texts in place of images."""
+    return texts.is_of_texts(opened(made))
 
 
 def sets_of(lineage: Lineage) -> list[str]:
@@ -393,6 +398,29 @@ def frame_of(
 def thumbnails(made: Made, concepts: tuple[int, ...]) -> dict[int, str]:
     """Return thumbnails of some concepts."""
     return view.pictures_of(opened(made), concepts)
+
+
+@st.cache_resource(max_entries=32, show_spinner="Drawing the concepts …")
+def wall(
+    concepts: Made, names: Made | None, gallery: Made, namer: str, link: str, count: int
+) -> Pictures:
+    """Return the strongest concepts that have pictures, with their names and what to think of them.
+
+    However many concepts there are, only names and pictures of those are read.
+    """
+    drawn = opened(gallery)
+    kept = statistics(concepts)
+    known = kept.isel(concept=np.isin(kept["concept"].values, drawn["concept"].values))
+    chosen = view.concepts_frame(known)["concept"].head(count).to_numpy()
+    best = None
+    if names:
+        all_names = opened(names).drop_vars(NEXT_LABELS, errors="ignore")
+        slots = all_names.indexes["concept"].get_indexer(chosen)
+        best = labels.best_names(all_names.isel(concept=slots[slots >= 0]).load(), namer)
+    frame = view.concepts_frame(kept.sel(concept=chosen), best)
+    possible = shown_below(drawn, kept)
+    found = view.strongest(frame, drawn, possible, count, lambda one: f"{link}&concept={one}")
+    return replace(found, title="", note="", below=next(iter(possible), ""))
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)

@@ -48,7 +48,7 @@ def show() -> None:
         page.tell(Advice("Nothing is declared", "Add an experiment to experiments.toml.", ()))
         return
     with page.explained(stop=True):
-        plan = _plan(catalog, tuple(targets))
+        plan = plan_of(catalog, tuple(targets))
     is_live = any(task.is_running for task in plan.tasks)
     st.fragment(_body, run_every=LIVE if is_live else None)(tuple(targets), is_live)
     if st.toggle("What the store holds", key="store", bind=page.BOUND):
@@ -56,7 +56,8 @@ def show() -> None:
             show_parts(_held(catalog, str(catalog.project.root), written_at(catalog)))
 
 
-def _plan(catalog: Catalog, targets: tuple[str, ...]) -> Plan:
+def plan_of(catalog: Catalog, targets: tuple[str, ...]) -> Plan:
+    """Return the plan of some targets, shared by the readers of this server for a moment."""
     return _planned(catalog, str(catalog.project.root), written_at(catalog), targets)
 
 
@@ -73,7 +74,7 @@ def _held(_catalog: Catalog, root: str, written: int) -> list[Part]:
 
 def _body(targets: tuple[str, ...], was_live: bool) -> None:
     with page.explained():
-        plan = _plan(page.open_catalog(), targets)
+        plan = plan_of(page.open_catalog(), targets)
         if was_live and not any(task.is_running for task in plan.tasks):
             st.rerun()
         show_numbers(view.plan_numbers(plan))

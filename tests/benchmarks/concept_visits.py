@@ -21,6 +21,13 @@ def page() -> None:
     concepts.show()
 
 
+def overview() -> None:
+    """Show the first page."""
+    from dashboards.screens import first
+
+    first.show()
+
+
 class Visits:
     """One reader, whose visits are timed."""
 
@@ -49,6 +56,10 @@ def main(words: list[str]) -> None:
     reader = Visits()
     test = reader.test
     reader.visit("cold", test.run, STARTED)
+    first = AppTest.from_function(overview, default_timeout=300)
+    reader.visit("the first page", first.run)
+    assert not first.exception
+    reader.visit("the first page again", first.run)
     if "wait" in words:
         reader.visit("reading all presences once", reader.wait)
     reader.visit("the same again", test.run)

@@ -92,6 +92,12 @@ def like(first: dict[str, Any], number: int, chance: random.Random) -> dict[str,
     }
 
 
+def show_runs() -> None:
+    from dashboards.screens import runs
+
+    runs.show()
+
+
 @pytest.fixture
 def open_page(many: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
     """Open the dashboard, cold at the first time."""
@@ -101,6 +107,8 @@ def open_page(many: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     clear()
 
     def open_it(**address: Any) -> AppTest:
+        if not address:  # of none it is the first page
+            return AppTest.from_function(show_runs, default_timeout=120)
         page = AppTest.from_file(pages.__file__, default_timeout=120)
         for key, value in address.items():
             page.query_params[key] = value

@@ -24,7 +24,12 @@ explained_template = conftest.explained_template
 
 COLD, WARM = 5.0, 2.0
 PREPARED = 6.0  # seconds in which a server has imported what the other pages need
-SEEN = {"": "Sort by", "concepts": "Best label", "decisions": "Every concept that is present"}
+SEEN = {
+    "": "Latest runs",
+    "runs": "Sort by",
+    "concepts": "Best label",
+    "decisions": "Every concept present in the image",
+}
 """What stands near the end of a page, below what is computed."""
 
 

@@ -343,8 +343,29 @@ def test_pictures_are_large_and_a_click_enlarges_one(page: Page, address: str) -
     assert page.evaluate("document.activeElement.className").startswith("fb-look")
 
 
-def test_from_runs_to_a_run_to_its_concepts(page: Page, address: str) -> None:
+def test_the_first_page_leads_to_a_concept_and_to_a_run(page: Page, address: str) -> None:
     visit(page, address)
+    see(page, "Latest runs")
+    titled_and_readable(page, "Overview")
+    measure_pictures(page, "overview")
+    look_at_it_dark(page, "overview-dark")
+    steps = page.evaluate("history.length")
+    page.locator("figcaption a").first.click()
+    see(page, "Can this name be trusted?")
+    asked(page, "/concepts?", "cell=toy-concepts", "concept=0")
+    assert page.evaluate("history.length") == steps + 1
+    page.go_back()
+    see(page, "Latest runs")
+    idle(page)
+    page.get_by_role("listitem").get_by_role("link", name="toy-names").last.click()
+    see(page, "Configuration")
+    asked(page, "/runs?", "run=")
+    visit(page, f"{address}/?experiment=toy-sae&status=COMPLETED")
+    assert asked(page, "/runs?", "experiment=toy-sae")["status"] == ["COMPLETED"]
+
+
+def test_from_runs_to_a_run_to_its_concepts(page: Page, address: str) -> None:
+    visit(page, f"{address}/runs")
     see(page, "9 runs.")
     picture(page, "runs")
     titled_and_readable(page, "Runs")

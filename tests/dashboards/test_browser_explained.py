@@ -83,7 +83,8 @@ def test_bring_a_picture_and_what_is_none(page: Page, address: str) -> None:
     chooser.set_input_files(
         {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": file.getvalue()}
     )
-    see(page, "photo.jpg, as the network sees it")
+    see(page, "photo.jpg")
+    see(page, "as the network sees it")
     idle(page)
     assert page.get_by_text("Cannot explain this file").count() == 0
     picture(page, "upload")
@@ -94,10 +95,10 @@ def test_bring_a_picture_and_what_is_none(page: Page, address: str) -> None:
 
 def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
     visit(page, address)
-    see(page, "What does the network know?")
+    see(page, "Latest runs")
     picture(page, "walk-1-first-page")
 
-    page.get_by_text("What does the network know?").click()
+    page.get_by_text("All its concepts").first.click()
     see(page, "Can this name be trusted?")
     choose_row(page, 1, CONCEPT_ROW)
     asked(page, "concept=")

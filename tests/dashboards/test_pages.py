@@ -32,6 +32,10 @@ def show_concepts() -> None:
     concepts.show()
 
 
+NEWEST = {"limit": "50"}
+"""What an address may say to get the runs where they stood once, without a path."""
+
+
 def app_test(page: str) -> AppTest:
     if page == "concepts":
         return AppTest.from_function(show_concepts, default_timeout=60)
@@ -45,12 +49,12 @@ def open_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
     monkeypatch.chdir(tmp_path)
 
     def open_it(
-        project: Project | Path, page: str = "", address: Mapping[str, Any] | None = None
+        project: Project | Path, page: str = "runs", address: Mapping[str, Any] | None = None
     ) -> AppTest:
         root = project if isinstance(project, Path) else project.root
         monkeypatch.setenv("FACTBOOK_PROJECT", str(root))
         test = app_test(page)
-        for key, value in (address or {}).items():
+        for key, value in {**(NEWEST if page == "runs" else {}), **(address or {})}.items():
             test.query_params[key] = value
         return test.run()
 
@@ -358,7 +362,7 @@ def test_of_what_is_not_among_those_that_are_found_the_first_is_next(
 
 @pytest.mark.parametrize(
     ("page", "address"),
-    [("concepts", {"metric": "nothing"}), ("", {"limit": "-5"}), ("", {"run": "77"})],
+    [("concepts", {"metric": "nothing"}), ("runs", {"limit": "-5"}), ("runs", {"run": "77"})],
 )
 def test_what_an_address_names_and_is_not_there_is_told(
     open_page: Open, template: Path, page: str, address: dict[str, str]
@@ -410,4 +414,4 @@ def test_without_a_database_the_reason_stands_above(
     frame.connection.clear()
     assert "MongoDB cannot be reached" in test.warning[0].value
     assert "secret" not in told(test)
-    assert frames(test)
+    assert figures(test)

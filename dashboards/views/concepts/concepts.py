@@ -294,9 +294,8 @@ def _caption(row: Mapping[Hashable, Any]) -> str:
     named = row["name"] or row.get("own_name") or "no name"
     chance = row.get("chance") if row.get("chance") != UNTESTED else ""
     told = ", ".join(filter(None, (row.get("verdict"), chance)))
-    text = f" ({told})" if told else ""
     kind = "neuron" if MARK_OF_NEURONS in row else "concept"
-    return f"{named}{text}\n{kind} {row['concept']}"
+    return "\n".join(filter(None, (named, told, f"{kind} {row['concept']}")))
 
 
 def concept_table(cell: str, frame: pd.DataFrame, namer: str = "", title: str = "") -> Table:

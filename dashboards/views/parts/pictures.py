@@ -6,6 +6,7 @@ import base64
 import io
 from html import escape
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,8 @@ def smoothed(explanation: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if side > LEAST_SMOOTH:  # what opacity reaches beyond the smaller box has the colour around it
         around = _box_mean(values[..., :3] * opacity, side) / np.maximum(wide, 1e-6)
         colour = np.where(near > 1e-6, colour, around)
-    return np.rint(255 * np.concatenate([np.clip(colour, 0, 1), shown], axis=2)).astype(np.uint8)
+    drawn = np.concatenate([np.clip(colour, 0, 1), shown], axis=2)
+    return np.asarray(np.rint(255 * drawn), dtype=np.uint8)
 
 
 def smoothing(side: int) -> int:
@@ -106,7 +108,7 @@ def smoothed_map(map: np.ndarray) -> NDArray[np.float32]:
     return _box_mean(np.asarray(map, dtype=np.float32)[..., None], side)[..., 0]
 
 
-def _box_mean(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+def _box_mean(values: NDArray[Any], side: int) -> NDArray[np.float32]:
     mean: NDArray[np.float32] = uniform_filter(values, (side, side, 1), mode="constant")
     return mean
 
@@ -154,7 +156,7 @@ def data_address(picture: np.ndarray) -> str:
 
 def is_small(picture: np.ndarray) -> bool:
     """Return whether a picture is enlarged on a page, pixel by pixel, and sent as it is."""
-    return min(picture.shape[:2]) <= EXACT_SIDE
+    return bool(min(picture.shape[:2]) <= EXACT_SIDE)
 
 
 def _address(image: Image.Image) -> str:

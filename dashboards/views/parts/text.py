@@ -72,6 +72,17 @@ def duration_text(seconds: float | None) -> str:
     return " ".join(part for part in parts[:2] if part)
 
 
+def ago_text(moment: datetime | None, now: datetime) -> str:
+    """Return how long ago a moment was, by its largest unit: ``3 h ago``; "" of none."""
+    if moment is None:
+        return ""
+    seconds = (now - moment).total_seconds()
+    for unit, size in _UNITS:
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return "now"
+
+
 def size_text(size: float | None) -> str:
     """Return a number of bytes: ``1.4 MB``; "" where it is not known."""
     if size is None:

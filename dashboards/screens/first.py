@@ -1,0 +1,174 @@
+"""The first page: a project at a glance, its concepts, what is behind them, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from dashboards.screens import datasets
+from dashboards.screens import frame as page
+from dashboards.screens.parts import show_numbers, show_part
+from dashboards.screens.pipeline import plan_of
+from dashboards.views.concepts import concepts as view
+from dashboards.views.concepts import labels
+from dashboards.views.concepts.passages import strongest_passages
+from dashboards.views.parts.text import literal
+from dashboards.views.runs import chain
+from dashboards.views.runs.one_run import Progress, progress
+from dashboards.views.runs.runs import RunQuery, newest_rows
+from dashboards.views.runs.settings import maker_of
+from registry.catalog.access import Catalog, UnknownRunError
+from registry.catalog.lineage import Entry, Lineage
+from registry.catalog.runs import RunView
+from registry.plan.task import Plan, Task
+
+HELP = (
+    "What the networks of this project know, how far each chain of experiments is, and what to "
+    "run next. Click a picture to enlarge it, a name to open its concept."
+)
+MOST_MODELS, MOST_CONCEPTS, MOST_RUNS = 4, 12, 8
+MOST_LINKED = 60
+REFRESH = "5s"
+NUMBERS = 4
+SEEN = "seen runs"
+"""Where a session keeps the newest runs; no identifier, so that no address holds it."""
+
+
+def show() -> None:
+    """Show the page."""
+    catalog = page.begin("Overview", HELP)
+    newest = _newest(catalog)
+    with page.explained(stop=True):
+        plan = plan_of(catalog, ())
+    if not newest and not plan.settled and len(plan.due) == len(plan.tasks):
+        _steps(bool(plan.tasks))
+        return
+    tasks = {task.name: task for task in (*plan.settled, *plan.tasks)}
+    _next(plan, list(tasks.values()))
+    lineage = page.lineage(catalog)
+    sets = datasets.sets_of(lineage)
+    shown = [name for name in sets if lineage.is_made(name)][:MOST_MODELS]
+    for name in shown:
+        _model(catalog, lineage, name, tasks)
+    if others := [lineage.entries[name] for name in sets if name not in shown]:
+        _others(others)
+    _runs(newest)
+    _watch(any(task.is_running for task in plan.tasks))
+
+
+def _newest(catalog: Catalog) -> list[RunView]:
+    """Return the newest runs, without waiting until all are read."""
+    snapshot = page.run_index(catalog).peek()
+    with page.explained():
+        rows = snapshot.rows if snapshot else newest_rows(catalog, RunQuery(limit=MOST_RUNS))
+        return [row.run for row in rows[:MOST_RUNS]]
+    return []
+
+
+def _steps(is_declared: bool) -> None:
+    st.markdown("**Nothing has run yet.** Three steps:")
+    for number, (title, (words, command)) in enumerate(chain.STEPS.items(), start=1):
+        done = is_declared and title == "Declare"
+        sign = ":material/check_circle:" if done else f"{number}."
+        st.markdown(f"{sign} **{title}.** {literal(words)}")
+        st.code(command, language="bash")
+
+
+def _next(plan: Plan, tasks: Sequence[Task]) -> None:
+    st.markdown(literal(chain.summary_line(plan)))
+    command = chain.next_command(tasks)
+    if command:
+        st.markdown("**Next**")
+        st.code(command, language="bash")
+    else:
+        st.caption("Nothing is due.")
+
+
+# -- one model ------------------------------------------------------------------------------------
+
+
+def _model(catalog: Catalog, lineage: Lineage, name: str, tasks: Mapping[str, Task]) -> None:
+    """Show a concept model: its strongest concepts, and the chain behind it."""
+    entry = lineage.entries[name]
+    st.subheader(literal(entry.title), anchor=False)
+    with page.explained(entry.cell if entry.is_current else ""):
+        _wall(catalog, lineage, datasets.made_by(catalog, lineage, name))
+    if entry.cell in catalog.project.graph.cells:
+        cells = chain.chain_of(catalog.project, entry.cell)
+        own = [tasks[cell] for cell in cells if cell in tasks]
+        st.html(chain.chain_html(chain.links_of(own, lambda task: _progress(catalog, task))))
+        if line := chain.undeclared_line(catalog.project, entry.cell, cells):
+            st.caption(literal(line))
+    with st.container(horizontal=True):
+        page.link_to("concepts", "All its concepts", **entry.address)
+        if entry.provides == "concepts":
+            page.link_to("decisions", "Its decisions", **entry.address)
+
+
+def _wall(catalog: Catalog, lineage: Lineage, concepts: datasets.Made) -> None:
+    kept = datasets.statistics(concepts)
+    show_numbers(view.summary(kept)[:NUMBERS])
+    if datasets.is_of_texts(concepts):
+        frame = datasets.frame_of(concepts, None, None, "").head(MOST_CONCEPTS)
+        show_part(strongest_passages(datasets.opened(concepts), frame))
+        return
+    names, gallery = (
+        _if_readable(catalog, lineage, concepts.name, schema) for schema in ("names", "gallery")
+    )
+    if gallery is None:
+        st.caption("No pictures drawn yet.")
+        return
+    namers = labels.namers_of(datasets.opened(names)) if names else []
+    namer = namers[labels.preferred_namer(namers)] if namers else ""
+    link = chain.query("concepts", **concepts.address)
+    show_part(datasets.wall(concepts, names, gallery, namer, link, MOST_CONCEPTS))
+
+
+def _if_readable(
+    catalog: Catalog, lineage: Lineage, name: str, schema: str
+) -> datasets.Made | None:
+    maker = maker_of(lineage, name, schema)
+    return datasets.readable(datasets.if_made(catalog, lineage, maker)) if maker else None
+
+
+def _progress(catalog: Catalog, task: Task) -> tuple[Progress | None, float | None]:
+    """Return how far a running task is, and since how many seconds it runs."""
+    try:
+        run = catalog.run(task.state.run or "")
+    except UnknownRunError:
+        return None, None
+    seconds = (datetime.now(UTC) - run.started).total_seconds() if run.started else None
+    return progress(catalog, run), seconds
+
+
+def _others(entries: Sequence[Entry]) -> None:
+    """Lead to concept models that are not shown."""
+    with st.expander(f"{len(entries):,} more"), st.container(horizontal=True):
+        for entry in entries[:MOST_LINKED]:
+            page.link_to("concepts", literal(entry.title), **entry.address)
+
+
+# -- runs -----------------------------------------------------------------------------------------
+
+
+def _runs(newest: Sequence[RunView]) -> None:
+    st.subheader("Latest runs", anchor=False)
+    st.html(chain.runs_html(newest, datetime.now(UTC)))
+    page.link_to("runs", "All runs")
+
+
+@st.fragment(run_every=REFRESH)
+def _watch(is_live: bool) -> None:
+    """Show the page anew when a run has begun or ended, and while one runs."""
+    with page.explained():
+        snapshot = page.run_index(page.open_catalog()).peek()
+        if snapshot is None:
+            return
+        now = [(row.run.uid, row.run.status) for row in snapshot.rows[:MOST_RUNS]]
+        before, again = st.session_state.get(SEEN, (now, False))
+        st.session_state[SEEN] = now, True
+        if now != before or (is_live and again):
+            st.session_state[SEEN] = now, False
+            st.rerun()

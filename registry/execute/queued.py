@@ -398,6 +398,8 @@ class QueueRunner:
         was_stopped = ended is not None or standing.status in INTERRUPTED
         if standing.phase is Phase.LOST or (was_stopped and standing.phase is not Phase.CANCELLED):
             return self._again(followed)
+        if standing is _FORGOTTEN and _has_tries(job):  # a controller that crashed lost it
+            return _AGAIN
         if ended is None:
             return self._silent(followed, standing)
         words = ended.message or f"job {job.id} of {self.queue.name} {standing.words}"
@@ -411,9 +413,9 @@ class QueueRunner:
         return journal_status(replace(followed.job, uid=last.uid).journal).status == "RUNNING"
 
     def _again(self, followed: _Followed) -> _Verdict:
-        tries, most = followed.at.tries, followed.at.ticket.requeues + 1
-        if tries < most and not followed.at.is_asked:
+        if _has_tries(followed.at):
             return _AGAIN
+        tries, most = followed.at.tries, followed.at.ticket.requeues + 1
         last, message = followed.at.last, ""
         if not followed.at.is_asked:
             message = (
@@ -508,6 +510,11 @@ def _revoked(batch: Batch) -> bool:
 
 
 _FORGOTTEN = Standing(Phase.ENDED, "is not in the queue any more")
+
+
+def _has_tries(job: Submitted) -> bool:
+    """Whether a job that was interrupted begins again."""
+    return job.tries <= job.ticket.requeues and not job.is_asked
 
 
 def _is_open(job: Submitted) -> bool:

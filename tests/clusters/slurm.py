@@ -159,12 +159,15 @@ class Slurm:
         return self.ask("squeue", "--states=all", "--array", "-o", "%i|%T|%r|%N|%j|%k")
 
     def hurry(self) -> None:
-        """Let requeued jobs begin, which Slurm leaves for two minutes."""
+        """Let requeued jobs begin, which Slurm leaves for two minutes, or for an operator."""
         for line in self.ask("squeue", "-h", "--array", "-t", "PD", "-o", "%i|%r").splitlines():
             id, reason = line.split("|")
             if reason == "BeginTime":
                 with suppress(RuntimeError):
                     self.ask("scontrol", "update", f"jobid={id}", "starttime=now")
+            elif reason == "launch failed requeued held":
+                with suppress(RuntimeError):
+                    self.ask("scontrol", "release", id)
 
     def clear(self) -> None:
         """End all jobs, and bring back nodes that were lost or drained."""

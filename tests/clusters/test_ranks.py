@@ -56,9 +56,8 @@ def test_a_job_of_several_processes_loses_one(
         with suppress(psutil.Error):
             chance.choice(found).kill()
     status = place.ends(driver, 0, 1)
-    before = {"job": ["DIED", "INTERRUPTED"], "launcher": ["INTERRUPTED"], "rank": []}[what]
-    if status == 0:
-        place.is_made_once("shared", *before)
+    if status == 0:  # a process that had done its share may be missed as little as the launcher
+        place.is_made_once("shared", "INTERRUPTED", *(["DIED"] if what == "job" else []))
         return
     *others, last = place.statuses("shared") or [""]
     has_status(last, "FAILED", "DIED", *([] if began else ["", "INTERRUPTED"]), why=driver.printed)

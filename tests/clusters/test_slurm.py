@@ -179,7 +179,7 @@ def test_slurm_s_controller_is_away_for_a_while(
     time.sleep(chance.uniform(0.0, 6.0))
     place.slurm.start("slurmctld")
     place.ends(driver, 0)
-    place.is_made_once("parts")
+    place.is_made_once("parts", "DIED", "INTERRUPTED")  # of a job that it had not written down
 
 
 def test_a_node_is_drained_while_it_runs_a_job(

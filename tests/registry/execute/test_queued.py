@@ -37,6 +37,9 @@ gpus = 4
 """
 
 
+FORGOTTEN = -100
+
+
 class Queue:
     """Ends each job with a status of a list; one whose status is 0 is run."""
 
@@ -62,7 +65,9 @@ class Queue:
         return ""
 
     def standings(self, jobs: Sequence[Submitted]) -> Mapping[str, Standing]:
-        return {job.name: Standing(self.phase, "ended", self.ended[job.name]) for job in jobs}
+        found = {job.name: self.ended[job.name] for job in jobs}
+        known = {name: status for name, status in found.items() if status != FORGOTTEN}
+        return {name: Standing(self.phase, "ended", status) for name, status in known.items()}
 
     def cancel(self, jobs: Sequence[Submitted]) -> None:
         """There is nothing to cancel."""
@@ -86,8 +91,8 @@ def run_twice(root: Path, queue: Queue) -> TaskOutcome:
     return outcome
 
 
-@pytest.mark.parametrize("status", [130, 143, -15])
-def test_a_job_that_a_signal_ends_before_it_began_is_submitted_again(
+@pytest.mark.parametrize("status", [130, 143, -15, FORGOTTEN])
+def test_a_job_that_a_signal_ends_or_its_queue_forgets_is_submitted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     monkeypatch.setenv("FACTBOOK_MONGO", "off")
@@ -103,9 +108,10 @@ def test_it_is_submitted_as_often_as_declared_and_not_where_somebody_cancelled_i
     assert "interrupted 2 times, with requeues = 1" in outcome.message
     cancelled = Queue(tmp_path / "cancelled", [143], Phase.CANCELLED)
     assert run_twice(tmp_path / "cancelled", cancelled).ending is State.INTERRUPTED
-    failed = run_twice(tmp_path / "failed", Queue(tmp_path / "failed", [1]))
-    assert failed.ending is State.FAILED
-    assert "left no trace of a run" in failed.message
+    for name, statuses in (("failed", [1]), ("forgotten", [FORGOTTEN, FORGOTTEN])):
+        failed = run_twice(tmp_path / name, Queue(tmp_path / name, statuses))
+        assert failed.ending is State.FAILED
+        assert "left no trace of a run" in failed.message
 
 
 def test_a_stage_that_can_be_shared_runs_in_a_process_for_each_gpu(tmp_path: Path) -> None:

@@ -160,7 +160,10 @@ class Slurm:
 
     def hurry(self) -> None:
         """Let requeued jobs begin, which Slurm leaves for two minutes, or for an operator."""
-        for line in self.ask("squeue", "-h", "--array", "-t", "PD", "-o", "%i|%r").splitlines():
+        waiting = ""
+        with suppress(RuntimeError):  # the controller is away
+            waiting = self.ask("squeue", "-h", "--array", "-t", "PD", "-o", "%i|%r")
+        for line in waiting.splitlines():
             id, reason = line.split("|")
             if reason == "BeginTime":
                 with suppress(RuntimeError):

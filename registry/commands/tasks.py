@@ -220,5 +220,5 @@ def status(targets: tuple[str, ...], verify: bool) -> None:
     )
     print_table(("task", "status", "last run", "would run because"), rows)
     print_notes(made.tasks)
-    for cell, note in queue_notes(project):
-        out.print(f"{escape(cell)} {escape(note)}")
+    for what, note in queue_notes(project):
+        out.print(f"{escape(what)} {escape(note)}")

@@ -48,6 +48,7 @@ from registry.plan.task import Task
 from registry.record.liveness import journal_status
 from registry.record.states import State
 from registry.store.durable import StoreError, locked
+from registry.store.parts import Part
 
 T = TypeVar("T")
 
@@ -60,6 +61,10 @@ _LOG_BYTES = 8000
 
 class QueueError(RuntimeError):
     """A queue that cannot be asked now, or has refused what it was given."""
+
+
+class _SilentError(QueueError):
+    """A queue has answered before, and does not now."""
 
 
 class Phase(Enum):
@@ -136,7 +141,7 @@ def open_queued(project: Project, executor: Executor, stages: Collection[str]) -
 
 
 def queue_notes(project: Project) -> Iterator[tuple[str, str]]:
-    """Yield the cell of each job that a queue has not begun, and why, in its own words."""
+    """Yield what each job is at that a queue has not begun, and why, in its own words."""
     executors, batches = project.declaration.executors, open_batches(project.root)
     for name in dict.fromkeys(batch.executor for batch in batches):
         jobs = [j for b in batches if b.executor == name for j in b.jobs if not j.is_closed]
@@ -146,11 +151,16 @@ def queue_notes(project: Project) -> Iterator[tuple[str, str]]:
         try:
             standings = queue.standings(jobs)
         except QueueError as error:
-            yield from ((job.ticket.cell, f"submitted to {name!r}; {error}") for job in jobs)
+            yield from ((_what(job), f"submitted to {name!r}; {error}") for job in jobs)
             continue
         for job in jobs:
             if (standing := standings.get(job.name)) and standing.phase is Phase.WAITING:
-                yield job.ticket.cell, _waits(queue, job, standing)
+                yield _what(job), _waits(queue, job, standing)
+
+
+def _what(job: Submitted) -> str:
+    part = Part.parse(job.ticket.part)
+    return f"{job.ticket.cell}, {part}:" if part else job.ticket.cell
 
 
 def _waits(queue: Queue, job: Submitted, standing: Standing) -> str:
@@ -201,7 +211,9 @@ class QueueRunner:
         if path is None:
             raise RunnerError("a declaration that is in no file cannot be submitted")
         self._file, self._text = path, read_text(path)
-        self._ready: list[Job] = []
+        self._ready: list[tuple[Job, Ticket]] = []
+        self._answers = False  # whether the queue has ever answered
+        self._silence, self._silent_until = "", 0.0
         self._followed: dict[str, _Followed] = {}
         self._failed: list[TaskOutcome] = []  # what could not be submitted
         self._found: dict[tuple[str, str, str], Submitted] = {}
@@ -259,61 +271,83 @@ class QueueRunner:
         if kept is not None:
             self._followed[job.uid] = _Followed(job, self._found.pop(kept.task))
         else:
-            self._ready.append(job)
+            self._ready.append((job, self._ticket(job)))
 
-    def _submit_ready(self) -> None:
-        ready, self._ready = self._ready, []
-        self._submit(
-            (
-                job,
-                Ticket(
-                    job.uid,
-                    job.name,
-                    job.task.cell.experiment,
-                    job.task.fingerprint,
-                    job.task.current,
-                    job.task.part.code if job.task.part else "",
-                    job.journal_only,
-                    job.repeat,
-                    requeues=self.terms.requeues,
-                ),
-            )
-            for job in ready
+    def _ticket(self, job: Job) -> Ticket:
+        return Ticket(
+            job.uid,
+            job.name,
+            job.task.cell.experiment,
+            job.task.fingerprint,
+            job.task.current,
+            job.task.part.code if job.task.part else "",
+            job.journal_only,
+            job.repeat,
+            requeues=self.terms.requeues,
         )
 
-    def _submit(self, tickets: Iterable[tuple[Job, Ticket]]) -> None:
-        """Submit jobs, those of one stage that ask for the same as one array."""
+    def _submit_ready(self) -> None:
+        """Submit what is ready; what a queue does not answer about waits until it does."""
+        if time.monotonic() >= self._silent_until:
+            ready, self._ready = self._ready, []
+            self._ready += self._submit(ready)
+
+    def _submit(self, tickets: Iterable[tuple[Job, Ticket]]) -> list[tuple[Job, Ticket]]:
+        """Submit jobs, those of one stage that ask for the same as one array.
+
+        Return those about which the queue does not answer.
+        """
         groups: dict[tuple[str, Demand], list[tuple[Job, Ticket]]] = {}
         for job, ticket in tickets:
             cell = job.task.cell
             where = self._executor.name, cell.experiment, cell.stage
             demand = self._project.declaration.demand(*where)
             groups.setdefault((cell.stage, demand), []).append((job, ticket))
+        left: list[tuple[Job, Ticket]] = []
+        self._silence = ""
         for (_, demand), members in groups.items():
             try:
                 batch = self._submitted([ticket for _, ticket in members], demand)
+            except _SilentError as error:
+                self._silence = str(error)
+                self._silent_until = time.monotonic() + self.terms.poll
+                left += members
+                continue
             except (QueueError, StoreError) as error:
                 failed = TaskOutcome("", State.FAILED, message=str(error))
                 self._failed += [replace(failed, name=j.name, job=j.uid) for j, _ in members]
                 continue
             for (job, _), at in zip(members, batch.jobs, strict=True):
                 self._followed[job.uid] = _Followed(job, at)
+        return left
 
     def _submitted(self, tickets: Sequence[Ticket], demand: Demand) -> Batch:
-        """Submit a batch, which is on disk before, so that no job is lost or doubled."""
+        """Submit a batch, which is on disk before, so that no job is lost or doubled.
+
+        Raises
+        ------
+        _SilentError
+            If the queue, which has answered before, does not answer.
+        QueueError
+            If it refuses the batch, or has never answered.
+        """
         root, given = self._project.root, (self._executor.name, self._file, self._text)
         for attempt in range(1, TRIES + 1):
             batch = write_batch(root, *given, tickets)
             try:
                 batch.note_id(self.queue.submit(batch, demand))
+                self._answers = True
                 return batch
-            except QueueError:  # it may have been taken all the same
-                if id := self._asked(partial(self.queue.find, batch)):
+            except QueueError as error:  # it may have been taken all the same
+                id = self._asked(partial(self.queue.find, batch))
+                if id:
                     batch.note_id(id)
                     return batch
                 if not _revoked(batch):
                     return batch
                 shutil.rmtree(batch.folder, ignore_errors=True)
+                if id is None and self._answers:
+                    raise _SilentError(str(error)) from error
                 if attempt == TRIES:
                     raise
                 time.sleep(self.terms.poll)
@@ -322,9 +356,11 @@ class QueueRunner:
     def _asked(self, question: Callable[[], T]) -> T | None:
         """Return what the queue answers; None where it does not."""
         try:
-            return question()
+            answer = question()
         except QueueError:
             return None
+        self._answers = True
+        return answer
 
     # -- progress ------------------------------------------------------------------------------
 
@@ -335,6 +371,9 @@ class QueueRunner:
         if not self._has_looked:
             return
         self._has_looked = False
+        if self._silence:
+            silence = f"{self.queue.name} does not answer: {self._silence}"
+            yield from ((job.uid, Progress(waits=silence)) for job, _ in self._ready)
         for uid, followed in self._followed.items():
             last = followed.at.last
             now = replace(followed.job, uid=last.uid).progress() if last else None
@@ -362,7 +401,8 @@ class QueueRunner:
         followed = list(self._followed.values())
         for batch in {each.at.batch.name: each.at.batch for each in followed}.values():
             batch.touch()
-        known = self._asked(lambda: self.queue.standings([each.at for each in followed]))
+        jobs = [each.at for each in followed]
+        known = self._asked(lambda: self.queue.standings(jobs)) if jobs else {}
         outcomes, again = [], []
         for each in followed:
             self.runs.update(each.at.run_uids)
@@ -373,9 +413,11 @@ class QueueRunner:
                 outcomes.append(replace(verdict.outcome, job=each.job.uid))
             elif verdict.again:
                 again.append(each)
-        self._submit((each.job, replace(each.at.ticket, earlier=each.at.tries)) for each in again)
+        tickets = [(each.job, replace(each.at.ticket, earlier=each.at.tries)) for each in again]
+        left = {job.uid for job, _ in self._submit(tickets)} if tickets else set()
         for each in again:  # whose new ticket is on disk
-            self._close(each, None)
+            if each.job.uid not in left:
+                self._close(each, None)
         return outcomes
 
     def _verdict(self, followed: _Followed, standing: Standing | None) -> _Verdict:
@@ -446,16 +488,16 @@ class QueueRunner:
         """Say what became of a job that could not say it."""
         job, last, log = followed.at, followed.at.last, self.queue.log(followed.at)
         words = f"job {job.id or job.name} of {self.queue.name} {standing.words}"
-        name = followed.job.name
-        if last is None:
-            words += ", and left no trace of a run"
+        name, was_ended = followed.job.name, standing.phase is Phase.CANCELLED or job.is_asked
+        if last is None and was_ended:
+            words, outcome = f"{words} before it began", TaskOutcome(name, State.INTERRUPTED)
+        elif last is None:
+            words, outcome = f"{words}, and left no trace of a run", TaskOutcome(name, State.FAILED)
             if not log.exists():
                 words += (
                     f": whatever runs jobs needs the folder {self._project.root}, at this very "
                     "path, on a file system that it has in common with this machine"
                 )
-            ending = State.INTERRUPTED if standing.phase is Phase.CANCELLED else State.FAILED
-            outcome = TaskOutcome(name, ending)
         else:
             asked_by = "SIGTERM" if standing.phase is Phase.CANCELLED else ""
             run = replace(followed.job, uid=last.uid)
@@ -464,8 +506,10 @@ class QueueRunner:
             if outcome.ending is State.COMPLETED:
                 return _Verdict(outcome)
             log = run.log if _tail(run.log) and not _tail(log) else log
+        # That of the queue goes with its batch, once the end is taken note of.
+        kept = (f"(log: {log})",) if log.parent != job.batch.folder else ()
         if lines := _tail(log):
-            words = "\n".join([words, *lines, f"(log: {log})"])
+            words = "\n".join([words, *lines, *kept])
         return _Verdict(replace(outcome, message=words))
 
     def _close(self, followed: _Followed, standing: Standing | None) -> None:
@@ -484,7 +528,7 @@ class QueueRunner:
 
     def interrupt(self) -> Sequence[TaskOutcome]:
         """Ask all jobs to end, wait for them to record it, and return what has ended."""
-        for job in self._ready:
+        for job, _ in self._ready:
             self._failed.append(TaskOutcome(job.name, State.INTERRUPTED, job=job.uid))
         self._ready.clear()
         for followed in self._followed.values():

@@ -116,11 +116,17 @@ class SlurmQueue:
     def standings(self, jobs: Sequence[Submitted]) -> Mapping[str, Standing]:
         """Return how jobs stand, by name."""
         names = {job.id: job.name for job in jobs if job.id}
-        found = {}
+        found, arrays = {}, {}
         for line in self._squeue("%i|%T|%r|%N") if names else ():
             id, state, reason, node = line.split("|", 3)
             if id in names:
                 found[names[id]] = self._standing(id, state, reason, node)
+            else:
+                arrays[id] = state, reason, node
+        for id, name in names.items():  # of an array that never began there is one line
+            array = id.partition("_")[0]
+            if name not in found and array in arrays:
+                found[name] = self._standing(array, *arrays[array])
         return found
 
     def _standing(self, id: str, state: str, reason: str, node: str) -> Standing:

@@ -6,15 +6,17 @@ import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from registry.declare.executors import Demand
 from registry.execute.launched import ranks_of
-from registry.execute.queued import Phase, QueueRunner, Standing
+from registry.execute.queued import Phase, QueueError, QueueRunner, Standing
 from registry.execute.resolved import planned_task
 from registry.execute.runner import TaskOutcome
 from registry.execute.schedule import run_plan
+from registry.execute.slurm import SlurmQueue
 from registry.execute.submitted import run_submitted
 from registry.execute.tickets import Batch, Submitted
 from registry.plan.project import open_project
@@ -37,7 +39,15 @@ gpus = 4
 """
 
 
-FORGOTTEN = -100
+class Named(NamedTuple):
+    id: str
+
+    @property
+    def name(self) -> str:
+        return self.id
+
+
+FORGOTTEN, SILENT = -100, -101
 
 
 class Queue:
@@ -48,8 +58,13 @@ class Queue:
     def __init__(self, root: Path, statuses: Sequence[int], phase: Phase = Phase.ENDED):
         self.root, self.statuses, self.phase = root, list(statuses), phase
         self.ended: dict[str, int] = {}
+        self.is_silent = False
 
     def submit(self, batch: Batch, demand: Demand) -> str:
+        self.is_silent = self.statuses[0] == SILENT
+        if self.is_silent:
+            del self.statuses[0]
+            raise QueueError("connection refused")
         for job in batch.jobs:
             self.ended[job.name] = status = self.statuses.pop(0)
             if status == 0:
@@ -62,6 +77,8 @@ class Queue:
         return batch.name
 
     def find(self, batch: Batch) -> str:
+        if self.is_silent:
+            raise QueueError("connection refused")
         return ""
 
     def standings(self, jobs: Sequence[Submitted]) -> Mapping[str, Standing]:
@@ -83,12 +100,16 @@ class Queue:
 
 
 def run_twice(root: Path, queue: Queue) -> TaskOutcome:
+    (outcome,) = run(root, queue, "twice")
+    return outcome
+
+
+def run(root: Path, queue: Queue, *names: str) -> list[TaskOutcome]:
     project = open_project(write_project(root, DECLARED))
     executor = project.declaration.executors["queue"]
     executor = replace(executor, settings=replace(executor.settings, poll=0))
     runner = QueueRunner(project, executor, queue)
-    (outcome,) = run_plan(project, project.plan(["twice"]), runner=runner, journal_only=True)
-    return outcome
+    return run_plan(project, project.plan(names), runner=runner, journal_only=True)
 
 
 @pytest.mark.parametrize("status", [130, 143, -15, FORGOTTEN])
@@ -112,6 +133,47 @@ def test_it_is_submitted_as_often_as_declared_and_not_where_somebody_cancelled_i
         failed = run_twice(tmp_path / name, Queue(tmp_path / name, statuses))
         assert failed.ending is State.FAILED
         assert "left no trace of a run" in failed.message
+
+
+def test_a_queue_that_has_answered_is_waited_for_when_it_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTBOOK_MONGO", "off")
+    outcome = run_twice(tmp_path / "again", Queue(tmp_path / "again", [143, *[SILENT] * 4, 0]))
+    assert outcome.ending is State.COMPLETED, outcome.message
+    queue = Queue(tmp_path / "next", [0, *[SILENT] * 4, 0])
+    outcomes = run(tmp_path / "next", queue, "twice", "sweep[factor=1.0,seed=0]")
+    assert {outcome.ending for outcome in outcomes} == {State.COMPLETED}, outcomes
+    assert not queue.statuses
+
+
+def test_a_queue_that_never_answers_fails_what_it_is_given(tmp_path: Path) -> None:
+    outcome = run_twice(tmp_path, Queue(tmp_path, [SILENT] * 3))
+    assert outcome.ending is State.FAILED
+    assert outcome.message == "connection refused"
+
+
+def test_a_job_that_is_ended_before_it_began_is_interrupted(tmp_path: Path) -> None:
+    outcome = run_twice(tmp_path, Queue(tmp_path, [-9], Phase.CANCELLED))
+    assert outcome.ending is State.INTERRUPTED
+    assert outcome.message.endswith("before it began")
+
+
+def test_an_array_that_never_began_stands_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = open_project(write_project(tmp_path, DECLARED))
+    queue = SlurmQueue(project.declaration.executors["queue"].settings, tmp_path)
+    lines = ["271|CANCELLED|None|", "272_1|RUNNING|None|n1", "272|PENDING|Resources|"]
+    monkeypatch.setattr(queue, "_squeue", lambda form: lines)
+    jobs = [Named(id) for id in ("271_0", "271_1", "272_0", "272_1", "273")]
+    found = {name: standing.phase for name, standing in queue.standings(jobs).items()}
+    assert found == {
+        "271_0": Phase.CANCELLED,
+        "271_1": Phase.CANCELLED,
+        "272_0": Phase.WAITING,
+        "272_1": Phase.RUNNING,
+    }
 
 
 def test_a_stage_that_can_be_shared_runs_in_a_process_for_each_gpu(tmp_path: Path) -> None:

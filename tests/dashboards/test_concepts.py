@@ -34,22 +34,27 @@ from dashboards.views.concepts.labels import best_names
 from dashboards.views.parts.pictures import thumbnail, veil
 from dashboards.views.runs.settings import cells_of, first_made
 from registry.catalog.access import Catalog
-from registry.plan.project import Project
+from registry.catalog.lineage import Lineage
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, RANKS, SIDE
 
 
-def test_cells_by_what_they_make_and_from_what(project: Project) -> None:
-    assert cells_of(project, "concepts") == ["toy-concepts"]
-    assert cells_of(project, "sae") == ["toy-sae[k=8]", "toy-sae[k=16]"]
-    assert cells_of(project, "gallery", made_from="toy-concepts") == ["toy-gallery"]
-    assert cells_of(project, "gallery", made_from="toy-names") == []
-    assert cells_of(project, "decisions") == []
+@pytest.fixture
+def lineage(catalog: Catalog) -> Lineage:
+    return catalog.lineage()
 
 
-def test_the_first_cell_with_a_dataset(catalog: Catalog) -> None:
-    assert first_made(catalog, ["toy-sae[k=8]", "toy-names", "toy-concepts"]) == 1
-    assert first_made(catalog, ["toy-sae[k=8]", "toy-sae[k=16]"]) == 0
+def test_cells_by_what_they_make_and_from_what(lineage: Lineage) -> None:
+    assert cells_of(lineage, "concepts") == ["toy-concepts"]
+    assert cells_of(lineage, "sae") == ["toy-sae[k=8]", "toy-sae[k=16]"]
+    assert cells_of(lineage, "gallery", made_from="toy-concepts") == ["toy-gallery"]
+    assert cells_of(lineage, "gallery", made_from="toy-names") == []
+    assert cells_of(lineage, "decisions") == []
+
+
+def test_the_first_cell_with_a_dataset(lineage: Lineage) -> None:
+    assert first_made(lineage, ["toy-sae[k=8]", "toy-names", "toy-concepts"]) == 1
+    assert first_made(lineage, ["toy-sae[k=8]", "toy-sae[k=16]"]) == 0
 
 
 def test_the_summary_names_units_and_leaves_out_what_is_absent() -> None:

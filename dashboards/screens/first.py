@@ -46,10 +46,12 @@ def show() -> None:
         _steps(bool(plan.tasks))
         return
     tasks = {task.name: task for task in (*plan.settled, *plan.tasks)}
-    _next(plan, list(tasks.values()))
     lineage = page.lineage(catalog)
     sets = datasets.sets_of(lineage)
-    shown = [name for name in sets if lineage.is_made(name)][:MOST_MODELS]
+    made = [name for name in sets if lineage.is_made(name)]
+    shown = sorted(made, key=lambda name: not _has_pictures(lineage, name))[:MOST_MODELS]
+    chains = [chain.chain_of(catalog.project, lineage.entries[name].cell) for name in shown]
+    _next(plan, [tasks[cell] for cells in chains for cell in cells if cell in tasks])
     for name in shown:
         _model(catalog, lineage, name, tasks)
     if others := [lineage.entries[name] for name in sets if name not in shown]:
@@ -76,9 +78,15 @@ def _steps(is_declared: bool) -> None:
         st.code(command, language="bash")
 
 
-def _next(plan: Plan, tasks: Sequence[Task]) -> None:
+def _has_pictures(lineage: Lineage, name: str) -> bool:
+    gallery = maker_of(lineage, name, "gallery")
+    return bool(gallery) and lineage.is_made(gallery)
+
+
+def _next(plan: Plan, shown: Sequence[Task]) -> None:
+    """Say how all tasks stand, and what makes the rest of what is shown, or else all the rest."""
     st.markdown(literal(chain.summary_line(plan)))
-    command = chain.next_command(tasks)
+    command = chain.next_command(shown) or chain.next_command([*plan.settled, *plan.tasks])
     if command:
         st.markdown("**Next**")
         st.code(command, language="bash")

@@ -182,7 +182,7 @@ def sae(size: Size) -> xr.Dataset:
     scalars = {
         name: np.int64(1) if variable.dtype == "int64" else 1.0
         for name, variable in schemas.SAE.variables.items()
-        if not variable.dims
+        if not variable.dims and not variable.optional
     }
     return xr.Dataset(
         {

@@ -56,7 +56,7 @@ class Link:
 def chain_of(project: Project, cell: str) -> list[str]:
     """Return the cells that a cell is made from, the cell, and those made from it, in order."""
     cells = project.graph.cells
-    behind, level = {cell}, [cell]
+    behind, level = {cell}, [cell] if cell in cells else []
     while level:
         level = [n for one in level for n in cells[one].needs.values() if n in cells]
         level = [name for name in dict.fromkeys(level) if name not in behind]
@@ -134,7 +134,7 @@ def next_command(tasks: Sequence[Task]) -> str:
 
     A command runs what is needed too, so it names only what nothing else that is due needs.
     """
-    due = [task for task in tasks if task.due and not task.is_running]
+    due = [t for t in {task.name: task for task in tasks}.values() if t.due and not t.is_running]
     needed = {name for task in due for name in task.cell.needs.values()}
     last = [task for task in due if task.name not in needed]
     names = [task.name for task in last]

@@ -440,12 +440,22 @@ class QueueRunner:
         was_stopped = ended is not None or standing.status in INTERRUPTED
         if standing.phase is Phase.LOST or (was_stopped and standing.phase is not Phase.CANCELLED):
             return self._again(followed)
-        if standing is _FORGOTTEN and _has_tries(job):  # a controller that crashed lost it
+        if self._was_lost(job, standing) and _has_tries(job):
             return _AGAIN
         if ended is None:
             return self._silent(followed, standing)
         words = ended.message or f"job {job.id} of {self.queue.name} {standing.words}"
         return self._told(followed, replace(ended, message=words))
+
+    def _was_lost(self, job: Submitted, standing: Standing) -> bool:
+        """Whether a queue has lost a job, as one whose controller crashed, or never launched it.
+
+        Slurm says of one that its node refused that it failed with status 1; nobody wrote its log.
+        """
+        if standing is _FORGOTTEN:
+            return True
+        is_launched = job.last is not None or self.queue.log(job).exists()
+        return standing.status == EXIT_FAILED and not is_launched
 
     def _lives(self, followed: _Followed) -> bool:
         """Whether a run goes on of which the queue knows nothing, as one that outlived a daemon."""

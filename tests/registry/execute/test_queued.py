@@ -112,7 +112,7 @@ def run(root: Path, queue: Queue, *names: str) -> list[TaskOutcome]:
     return run_plan(project, project.plan(names), runner=runner, journal_only=True)
 
 
-@pytest.mark.parametrize("status", [130, 143, -15, FORGOTTEN])
+@pytest.mark.parametrize("status", [130, 143, -15, 1, FORGOTTEN])
 def test_a_job_that_a_signal_ends_or_its_queue_forgets_is_submitted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
@@ -129,7 +129,8 @@ def test_it_is_submitted_as_often_as_declared_and_not_where_somebody_cancelled_i
     assert "interrupted 2 times, with requeues = 1" in outcome.message
     cancelled = Queue(tmp_path / "cancelled", [143], Phase.CANCELLED)
     assert run_twice(tmp_path / "cancelled", cancelled).ending is State.INTERRUPTED
-    for name, statuses in (("failed", [1]), ("forgotten", [FORGOTTEN, FORGOTTEN])):
+    given = {"failed": [2], "refused": [1, 1], "forgotten": [FORGOTTEN, FORGOTTEN]}
+    for name, statuses in given.items():
         failed = run_twice(tmp_path / name, Queue(tmp_path / name, statuses))
         assert failed.ending is State.FAILED
         assert "left no trace of a run" in failed.message

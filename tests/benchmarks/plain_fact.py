@@ -196,7 +196,12 @@ def decide(spliced, pixels, most):
     return np.stack(maps, axis=1)
 
 
-def main(weights, out, sizes):
+def main(weights, out, sizes, other=None):
+    """Run all of it; from the SAE on with the weights of another run, if they are given.
+
+    Two trainings drift apart by what single precision rounds, once two values of a sample change
+    places at its k-th; what is made with an SAE is to be compared with one SAE.
+    """
     data = FashionMNIST(n_train=sizes["n_train"], n_test=sizes["n_test"])
     splits = {}
     for split in ("train", "test"):
@@ -209,6 +214,9 @@ def main(weights, out, sizes):
     )
     own = pixels[kept_out], labels[kept_out]
     accuracy, trained, losses = train(network, layer, features, *own, sizes)
+    if other is not None:
+        given = np.load(other)
+        trained = torch.from_numpy(given["encoder"]), torch.from_numpy(given["decoder"])
     spliced = Spliced(network, layer, *trained, sizes["k"])
     presence, contribution, statistics = measure(spliced, tested)
     torch.save({"presence": presence, "contribution": contribution}, out / "neurons.pt")
@@ -231,4 +239,5 @@ def main(weights, out, sizes):
 
 if __name__ == "__main__":
     folder = Path(sys.argv[2])
-    sys.stdout.write(json.dumps(main(sys.argv[1], folder, json.loads(sys.argv[3]))) + "\n")
+    told = main(sys.argv[1], folder, json.loads(sys.argv[3]), *sys.argv[4:])
+    sys.stdout.write(json.dumps(told) + "\n")

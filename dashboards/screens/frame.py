@@ -166,17 +166,25 @@ def _current_view() -> dict[str, Any]:
 def _return_to(view: Mapping[str, Any], shares: Sequence[str]) -> None:
     """Show what a page has shown before, unless the address or the page before says another.
 
-    Streamlit empties the address of a page that a reader leaves, so Back comes to an empty one.
+    Streamlit takes what widgets have written out of the address of a page that a reader leaves, so
+    Back comes to one that says less than was shown there.
     """
     about = [key for key in shares if key != BESIDE]  # pages show different things beside it
     other = any(st.session_state.get(key, view.get(key)) != view.get(key) for key in about)
-    if not view or other or len(st.query_params):
+    said = st.query_params.to_dict()
+    if not view or other or any(not _is_said(view, key) for key in said):
         return
     for key, value in view.items():
         st.session_state[key] = value
     with suppress(StreamlitAPIException):  # else each widget writes its own
         st.query_params.from_dict({key: _in_address(value) for key, value in view.items()})
     st.rerun()  # on the way Back widgets begin as the empty address says; in the next run not
+
+
+def _is_said(view: Mapping[str, Any], key: str) -> bool:
+    """Whether an address says of a key what a view holds."""
+    value = _in_address(view.get(key, ""))
+    return st.query_params.get_all(key) == (value if isinstance(value, list) else [value])
 
 
 def _in_address(value: Any) -> str | list[str]:

@@ -218,8 +218,11 @@ def store(project: Project, name: str, dataset: xr.Dataset, schema: Schema, uid:
 
 def _read(project: Project, name: str, fingerprint: str) -> dict[str, Any]:
     """Return what a run says of an input: whose dataset it read, if there was one."""
-    facts = {"name": name, "kind": project.cell(name).provides, "fingerprint": fingerprint}
-    state = project.store.state(project.cell(name).experiment, fingerprint)
+    cell = project.graph.cells.get(name)
+    if cell is None:  # a data set
+        return {"name": name, "fingerprint": fingerprint}
+    facts = {"name": name, "kind": cell.provides, "fingerprint": fingerprint}
+    state = project.store.state(cell.experiment, fingerprint)
     return facts | ({"run": state.run, "content": state.content} if state.content else {})
 
 

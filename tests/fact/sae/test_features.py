@@ -268,7 +268,7 @@ def test_a_shard_that_cannot_be_read_is_told_to_who_trains(tmp_path):
     next(batches)
     for path in folder.iterdir():
         path.write_bytes(b"")
-    with pytest.raises(OSError, match="synchronously"):
+    with pytest.raises((OSError, RuntimeError), match="synchronously"):  # by what HDF5 had read
         list(batches)
 
 

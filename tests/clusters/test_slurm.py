@@ -50,6 +50,16 @@ def test_an_interrupted_driver_ends_its_jobs(
     place.is_made_once("parts", "INTERRUPTED")
 
 
+def test_an_interrupted_driver_ends_an_array_that_never_began(place: Place) -> None:
+    place.edit('poll = "1 s"', 'poll = "1 s"\noptions = { hold = true }')
+    driver = place.start("sweep")
+    place.until(lambda: "waits in slurm" in driver.printed)
+    os.kill(driver.process.pid or 0, signal.SIGINT)
+    printed = place.end(driver, 130)
+    assert "failed" not in printed
+    assert "before it began" in printed
+
+
 def test_a_job_that_somebody_cancels_is_not_begun_again(
     place: Place, chance: random.Random, trial: int
 ) -> None:

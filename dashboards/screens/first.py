@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import streamlit as st
@@ -50,8 +50,9 @@ def show() -> None:
     sets = datasets.sets_of(lineage)
     made = [name for name in sets if lineage.is_made(name)]
     shown = sorted(made, key=lambda name: not _has_pictures(lineage, name))[:MOST_MODELS]
-    chains = [chain.chain_of(catalog.project, lineage.entries[name].cell) for name in shown]
-    _next(plan, [tasks[cell] for cells in chains for cell in cells if cell in tasks])
+    missing = [name for name in sets if name not in made]
+    groups = [shown, *([name] for name in missing)]
+    _next(plan, (_due(catalog, lineage, names, tasks) for names in groups))
     for name in shown:
         _model(catalog, lineage, name, tasks)
     if others := [lineage.entries[name] for name in sets if name not in shown]:
@@ -83,10 +84,18 @@ def _has_pictures(lineage: Lineage, name: str) -> bool:
     return bool(gallery) and lineage.is_made(gallery)
 
 
-def _next(plan: Plan, shown: Sequence[Task]) -> None:
-    """Say how all tasks stand, and what makes the rest of what is shown, or else all the rest."""
+def _due(
+    catalog: Catalog, lineage: Lineage, names: Sequence[str], tasks: Mapping[str, Task]
+) -> str:
+    """Return what makes all that concept models rest on, and all that rests on them."""
+    chains = (chain.chain_of(catalog.project, lineage.entries[name].cell) for name in names)
+    return chain.next_command([tasks[cell] for cells in chains for cell in cells if cell in tasks])
+
+
+def _next(plan: Plan, commands: Iterable[str]) -> None:
+    """Say how all tasks stand; the first command that does something, else one for all."""
     st.markdown(literal(chain.summary_line(plan)))
-    command = chain.next_command(shown) or chain.next_command([*plan.settled, *plan.tasks])
+    command = next(filter(None, commands), "") or chain.next_command(plan.tasks)
     if command:
         st.markdown("**Next**")
         st.code(command, language="bash")

@@ -260,8 +260,11 @@ class Lineage:
     preferred: frozenset[str] = field(default=frozenset())
 
     def preferring(self, runs: Iterable[str]) -> Lineage:
-        """Return the same, where these runs come before others."""
-        return replace(self, preferred=frozenset(runs))
+        """Return the same, where these runs come before others; both share their indices."""
+        indices = {"_by_run": self._by_run, "_users": self._users, "_earlier": self._earlier}
+        other = replace(self, preferred=frozenset(runs))
+        vars(other).update(indices)  # as `cached_property` keeps them
+        return other
 
     @cached_property
     def _by_run(self) -> dict[str, Entry]:

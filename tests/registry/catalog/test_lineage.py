@@ -22,8 +22,16 @@ MEAN = "sweep-mean[factor=1.0,seed=0]"
 
 @pytest.fixture
 def root(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the project that has run."""
+    """A copy of the project that has run once, without the runs that other tests added."""
     root = shutil.copytree(lab.root, tmp_path / "copy", symlinks=True)
+    first = {outcome.uid for outcome in lab.outcomes.values()}
+    for current in (root / "artifacts").glob("*/*/current"):
+        current.unlink()
+        for manifest in current.parent.glob("*/manifest.json"):
+            if manifest.parent.name in first:
+                current.symlink_to(manifest.parent.name)
+            else:
+                shutil.rmtree(manifest.parent)
     monkeypatch.chdir(root)
     return root
 

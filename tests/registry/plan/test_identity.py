@@ -271,28 +271,38 @@ def other_inode(folder):
     return found.names, found.states + np.array([0, 0, 1])
 
 
-def test_what_was_hashed_before_an_interruption_is_not_hashed_again(tmp_path, reads, old_changes):
-    files = {f"{number:04d}": str(number) for number in range(3000)}
+def test_what_was_hashed_before_an_interruption_is_not_hashed_again(
+    tmp_path, reads, old_changes, monkeypatch
+):
+    files = {f"{number:04d}": str(number) for number in range(1000)}
     folder, cache, told = tree(tmp_path / "data", **files), tmp_path / "identities.json", []
+    read = contents._FileHasher._hash
 
     def interrupt(hashing):
         told.append(hashing.files)
         if hashing.files:
             raise KeyboardInterrupt
 
-    contents_before = contents._TELL_EVERY
-    contents._TELL_EVERY = 0.0
-    try:
-        with hashing_told(interrupt), pytest.raises(KeyboardInterrupt):
+    def slow(self, path):
+        # Eight threads have finished a portion by then, so that the interruption comes first.
+        if len(reads) >= 500:
+            assert self.stop.wait(60)
+            raise contents._StoppedError
+        return read(self, path)
+
+    with monkeypatch.context() as patch, hashing_told(interrupt):
+        patch.setattr(contents, "_TELL_EVERY", 0.0)
+        patch.setattr(contents, "_MOST_FILES", 50)
+        patch.setattr(contents.os, "cpu_count", lambda: 1)
+        patch.setattr(contents._FileHasher, "_hash", slow)
+        with pytest.raises(KeyboardInterrupt):
             content_identity(folder, cache)
-    finally:
-        contents._TELL_EVERY = contents_before
     assert told[0] == 0
     done = len(reads)
-    assert 0 < done < 3000
+    assert 0 < done < 600
     assert not cache.exists()
     found = content_identity(folder, cache)
-    assert len(reads) < 3000 + done
+    assert len(reads) < 1000 + done
     assert found == content_identity(folder)
 
 

@@ -103,9 +103,11 @@ def found(tmp_path_factory):
         plain.mkdir()
         shutil.copytree(root / "network", ours, symlinks=True)
         (ours / "experiments.toml").write_text(rest)
-        given = weights, plain, json.dumps(SIZES)
-        sides["plain"].append(told("tests.benchmarks.plain_fact", *given))
         sides["factbook"].append(told("tests.benchmarks.whole_fact", ours))
+        (sae,) = read(ours, "sae")
+        np.savez(plain / "sae.npz", encoder=sae["encoder"], decoder=sae["decoder"])
+        given = weights, plain, json.dumps(SIZES), plain / "sae.npz"
+        sides["plain"].append(told("tests.benchmarks.plain_fact", *given))
     return sides, np.load(plain / "found.npz"), ours
 
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from registry.terminal import text_table
+from registry.wording import formed, number_text
 
 if TYPE_CHECKING:
     import xarray as xr  # half a second, for those who only declare
@@ -38,7 +39,8 @@ class Column:
     Attributes
     ----------
     form : str
-        A format of Python for a number, as ``.3f`` or ``.1%``; "" shows the value as text.
+        A format of Python for a number, as ``.3f`` or ``.1%``, written as
+        :func:`registry.wording.formed` does; "" shows the value as text.
     header : str
         What stands above it; its key by default.
     help : str
@@ -64,7 +66,7 @@ class Column:
         if value is None or value != value:
             return missing
         is_number = isinstance(value, Real) and not isinstance(value, bool)
-        return format(value, self.form) if self.form and is_number else str(value)
+        return formed(value, self.form) if self.form and is_number else str(value)
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def most_common(values: Sequence[float] | np.ndarray, counted: bool = False) -> 
     known, counts = np.unique(held[~np.isnan(held)], return_counts=True)
     if not len(known):
         return ""
-    often = f"{known[counts.argmax()]:g}"
+    often = number_text(float(known[counts.argmax()]), 6)
     return f"{often} ({counts.max()} of {counts.sum()})" if counted and len(known) > 1 else often
 
 

@@ -28,7 +28,7 @@ from dashboards.views.concepts.exactness import meaning_of_maps, shown_below
 from dashboards.views.concepts.neurons import is_of_neurons
 from dashboards.views.concepts.passages import passages_part
 from dashboards.views.parts.parts import Part, Picture, Pictures, Table, file_name
-from dashboards.views.parts.text import literal
+from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs.settings import behind
 from registry.catalog.access import Catalog
 from registry.store.durable import StoreError
@@ -354,7 +354,7 @@ def _similar_tile(
         type="tertiary",
         help="Show it.",
     )
-    lines = [str(row["name"] or "no name"), f"{what} {float(row[what]):.2f}"]
+    lines = [str(row["name"] or "no name"), f"{what} {number_text(row[what], 2)}"]
     slot.caption("  \n".join(map(literal, lines)))
 
 

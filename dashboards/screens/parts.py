@@ -72,7 +72,7 @@ def show_table(table: Table, **options: Any) -> None:
             placeholder="",
             alt=table.title or table.name,
             height=3 + ROW * (min(len(table.frame), table.in_sight) + 1),
-            column_config={name: column_of(name, column) for name, column in table.columns.items()},
+            column_config=columns_of(table),
             **options,
         )
     _footer(table.note)
@@ -86,6 +86,13 @@ def offer_table(table: Table) -> None:
         (f"{table.name}.csv", table.csv, "text/csv"),
         (f"{table.name}.tex", table.latex, "application/x-tex"),
     )
+
+
+def columns_of(table: Table) -> dict[str, Any]:
+    """Return the configuration of the columns of a table; measured values have three digits."""
+    measured = [str(name) for name, own in table.frame.items() if own.dtype.kind == "f"]
+    every = {name: Column(".3g") for name in measured} | dict(table.columns)
+    return {name: column_of(name, column) for name, column in every.items()}
 
 
 def column_of(name: str, column: Column) -> Any:

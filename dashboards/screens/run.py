@@ -101,7 +101,7 @@ def _overview(catalog: Catalog, run: RunView) -> None:
             st.code(command, language="bash", wrap_lines=True)
         _frame(run, "Record", view.facts_frame(run), "")
     with right:
-        _frame(run, "Result", view.settings_frame(run.result), "No result.")
+        _frame(run, "Result", view.settings_frame(run.result, are_results=True), "No result.")
         _inputs(run)
         _frame(run, "Output", view.output_frame(run), "No dataset.")
         page.link_to(str(run.output.get("schema")), "Open", cell=run.cell, run=run.uid)
@@ -241,7 +241,7 @@ def _curves(catalog: Catalog, run: RunView) -> None:
     columns = st.columns(2)
     for index, one in enumerate(drawn):
         with columns[index % 2]:
-            title = f"{one.name} · last {number_text(one.last, 5)}"
+            title = f"{one.name} · last {number_text(one.last)}"
             note = curve_note(one, log)
             if one.points.empty:
                 st.markdown(f"**{literal(title)}**")

@@ -60,7 +60,7 @@ from dashboards.views.parts.parts import (
     file_name,
     numbers_of,
 )
-from dashboards.views.parts.text import time_text
+from dashboards.views.parts.text import share_text, time_text
 from dashboards.views.results import (
     comparison,
     consistency,
@@ -323,7 +323,7 @@ def network_parts(cell: str, network: xr.Dataset) -> list[Part]:
         Of the schema ``network``.
     """
     numbers = [
-        Number("test accuracy", f"{100 * float(network['test_accuracy']):.1f} %", "fraction"),
+        Number("test accuracy", share_text(float(network["test_accuracy"])), "fraction"),
         Number("test images", f"{network.sizes['image']:,}"),
         Number("classes", f"{network.sizes['class']:,}"),
         Number("parameters", f"{int(network['parameters']):,}", "trained values"),

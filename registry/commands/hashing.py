@@ -10,8 +10,8 @@ from rich import progress
 from rich.markup import escape
 
 from registry.plan.looking import Hashing, hashing_told
-from registry.terminal import err, size_text
-from registry.wording import counted
+from registry.terminal import err
+from registry.wording import counted, size_text
 
 PATIENCE = 1.0
 """Seconds of hashing before it is spoken of."""

@@ -18,7 +18,7 @@ from registry.commands.records import catalog_here
 from registry.commands.tasks import HELP, project_here, root_here
 from registry.declare.faults import DeclarationError
 from registry.mongo.database import DatabaseError, connect
-from registry.terminal import duration, out, print_table, size_text
+from registry.terminal import duration, out, print_table
 from registry.upkeep.backup import (
     Backup,
     database_name,
@@ -29,7 +29,7 @@ from registry.upkeep.backup import (
 from registry.upkeep.deletion import Deletion, DeletionError, delete_run, plan_deletion
 from registry.upkeep.doctor import examine, mend
 from registry.upkeep.garbage import KINDS, Garbage, find_garbage, remove_garbage
-from registry.wording import counted
+from registry.wording import counted, size_text
 
 MOST_LISTED = 40
 _AGE = re.compile(r"(\d{1,6})\s*(min|h|d|w)")

@@ -27,7 +27,7 @@ from registry.plan.project import Project
 from registry.plan.task import Task
 from registry.store.manifest import CURRENT, read_manifest
 from registry.suggest import RefusalError
-from registry.terminal import size_text
+from registry.wording import size_text
 
 WORTH_TELLING = 10**9
 """Bytes to be written from which on a plan says how many."""

@@ -46,9 +46,8 @@ from registry.record.wholeness import journal_faults, summary_status
 from registry.store.durable import TEMPORARY, StoreError
 from registry.store.manifest import CURRENT, MANIFEST, file_faults, read_manifest
 from registry.suggest import RefusalError
-from registry.terminal import size_text
 from registry.upkeep.inventory import Holding, Inventory, take_inventory
-from registry.wording import counted
+from registry.wording import counted, size_text
 
 REPAIR = "factbook doctor --repair"
 _ANEW = (

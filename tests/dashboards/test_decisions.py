@@ -194,7 +194,7 @@ def test_the_question_and_what_it_is_about() -> None:
 def test_the_reason_in_one_sentence() -> None:
     line = view.reason_line(view.of_image(explained()), NAMING)
     assert line == (
-        "The logit of ape is 4.375, which is exactly what 6 concepts add up to: +6.375 for it, "
+        "The logit of ape is 4.38, which is exactly what 6 concepts add up to: +6.38 for it, "
         "-2 against it. Of what speaks for it: 62.7 % fur (0), 31.4 % concept 3, 5.9 % all others."
     )
 
@@ -219,7 +219,7 @@ def test_what_maps_leave_out_is_told_where_it_matters() -> None:
     short = explained()
     short["logit_map"] = short["logit_map"] * 0.5
     told = view.position_line(view.of_image(short))
-    assert told.startswith("2.1875 of it comes through a positional embedding")
+    assert told.startswith("2.19 of it comes through a positional embedding")
 
 
 def test_what_is_asked_next() -> None:
@@ -399,8 +399,8 @@ def test_a_share_stands_beside_what_it_is_of() -> None:
     decision = view.of_image(explained())
     first, last = decision.for_it[0], decision.against_it[-1]
     told = view.term_line(first, decision)
-    assert f"of the {decision.positive:+.5g} for it: {100 * first.share:.1f} %" in told
-    assert f"of the {decision.negative:+.5g} against it" in view.term_line(last, decision)
+    assert f"of the {decision.positive:+.3g} for it: {100 * first.share:.1f} %" in told
+    assert f"of the {decision.negative:+.3g} against it" in view.term_line(last, decision)
 
 
 # -- approximations ---------------------------------------------------------------------------
@@ -422,7 +422,7 @@ def test_what_an_approximation_misses_stands_beside_it() -> None:
     assert "which is exactly what" in view.reason_line(exact)
     assert "approximate: gradient times activation" in view.reason_line(decision)
     assert "allowed" in view.residual_line(exact)
-    assert "miss it by 3.0e-01" in view.residual_line(decision)
+    assert "miss it by 0.3 of the sum" in view.residual_line(decision)
     parts = view.decision_parts(decision, NAMELESS, "d", "x")
     said = render("report", "", [Section("d", parts)])
     assert said.count("approximate") >= 3

@@ -25,7 +25,7 @@ def held(root: Path) -> tuple[Numbers, Table]:
 
 def test_an_empty_store(fresh: Path) -> None:  # noqa: F811
     numbers, table = held(fresh)
-    assert [number.value for number in numbers.numbers] == ["0", "0 bytes", "0 bytes"]
+    assert [number.value for number in numbers.numbers] == ["0", "0 B", "0 B"]
     assert table.frame.empty
 
 

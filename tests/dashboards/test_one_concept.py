@@ -54,7 +54,7 @@ def test_negative_presences_have_bins_too() -> None:
 
 
 def test_the_share_of_zero_is_told() -> None:
-    assert presence_note(30, 120) == "Present in 30 of 120 images; its presence is 0 in 75.0 %."
+    assert presence_note(30, 120) == "Present in 30 of 120 images; its presence is 0 in 75 %."
     assert presence_note(0, 0).startswith("No images")
 
 

@@ -74,7 +74,7 @@ def test_inputs_and_output(catalog: Catalog) -> None:
     output = settings(view.output_frame(run))
     assert output["dataset"] == "concepts"
     assert "concept 6" in output["dimensions"]
-    assert output["bytes"] == "123 kB"
+    assert output["bytes"] == "121 KiB"
     assert view.output_frame(EMPTY).empty
     assert view.run_inputs(replace(EMPTY, inputs={"slot": "nonsense"})) == []
 

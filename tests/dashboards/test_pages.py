@@ -149,7 +149,7 @@ def test_a_run_by_its_address(open_page: Open, template: Path) -> None:
     assert not page.exception
     tables = [frame for frame in frames(page)[1:] if "key" in frame]
     values = {key: value for frame in tables for key, value in frame[["key", "value"]].values}
-    assert values["best_accuracy"] == "0.8125"
+    assert values["best_accuracy"] == "0.812"
     assert values["layer"] == "features.2"
     assert values["identifier"] == COMPLETED
     assert any("factbook run --force 'toy-sae[k=8]'" in code.value for code in page.code)

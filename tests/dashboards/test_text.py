@@ -14,12 +14,14 @@ from dashboards.views.parts.text import (
     duration_text,
     literal,
     number_text,
+    setting_text,
+    share_text,
     size_text,
     time_text,
     value_text,
 )
 from registry.catalog.runs import flat
-from registry.wording import counted
+from registry.wording import counted, formed
 
 
 @given(st.text())
@@ -61,17 +63,80 @@ def test_times_are_told_in_utc() -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(1234567.0, "1,234,567"), (0.123456, "0.123"), (1e-7, "1e-07"), (None, "–"), (-2.0, "-2")],
+    [
+        (1234567.0, "1,234,567"),
+        (12345.6, "12,300"),
+        (0.123456, "0.123"),
+        (0.00012345, "0.000123"),
+        (0.9996, "1"),
+        (99.96, "100"),
+        (1e-7, "10⁻⁷"),
+        (-2.894e-7, "-2.89 × 10⁻⁷"),
+        (9.996e-5, "10⁻⁴"),
+        (2.5e16, "2.5 × 10¹⁶"),
+        (None, "–"),
+        (math.nan, "–"),
+        (-math.inf, "-∞"),
+        (-2.0, "-2"),
+        (-0.0, "0"),
+    ],
 )
 def test_numbers(number: float | None, text: str) -> None:
     assert number_text(number) == text
+
+
+@given(st.floats(min_value=-1e300, max_value=1e300), st.integers(1, 6))
+def test_a_number_is_told_to_its_digits_without_an_exponent(number: float, digits: int) -> None:
+    text = number_text(number, digits).replace(",", "")
+    assert "e" not in text
+    if raised := re.fullmatch(r"(?:(.+) × |(-)?)10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)", text):
+        power = raised[3].translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))
+        mantissa = raised[1] or f"{raised[2] or ''}1"
+        read = float(f"{mantissa}e{power}")
+    else:
+        read = float(text)
+    assert read == pytest.approx(number, rel=0.51 * 10 ** (1 - digits), abs=1e-320)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e14, max_value=1e14))
+def test_what_was_set_is_told_with_all_its_digits(number: float) -> None:
+    text = setting_text(number)
+    if number == 0 or abs(number) >= 1e-7:
+        assert float(text) == number
+    assert "e" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "text"),
+    [
+        (0.12345, ".3f", "0.123"),
+        (12.3456, ".3f", "12.3"),
+        (12.3456, ".4f", "12.35"),
+        (123.456, "+.3f", "+123"),
+        (98.674, ".2f", "98.7"),
+        (2.89e-7, ".3g", "2.89 × 10⁻⁷"),
+        (2.5, "+.3g", "+2.5"),
+        (0.5, ".1%", "50.0%"),
+        (1200, ",d", "1,200"),
+    ],
+)
+def test_formats_of_columns_are_read_by_people(value: float, form: str, text: str) -> None:
+    assert formed(value, form) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.1234, "12.3 %"), (1, "100 %"), (0.00041, "0.041 %"), (math.nan, "–")]
+)
+def test_shares(share: float, text: str) -> None:
+    assert share_text(share) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
         (None, ""),
-        (0.04, "0.0 s"),
+        (0.04, "below 0.1 s"),
+        (3.0, "3 s"),
         (59.7, "1 min"),
         (200, "3 min 20 s"),
         (3600, "1 h"),
@@ -86,7 +151,7 @@ def test_durations(seconds: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(None, ""), (0, "0 B"), (999, "999 B"), (1_400_000, "1.4 MB"), (3e15, "3e+03 TB")],
+    [(None, ""), (0, "0 B"), (999, "999 B"), (1_400_000, "1.34 MiB"), (3e18, "2,660 PiB")],
 )
 def test_sizes(size: float | None, text: str) -> None:
     assert size_text(size) == text

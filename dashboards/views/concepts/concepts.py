@@ -25,7 +25,7 @@ from dashboards.views.parts.parts import (
     numbers_of,
 )
 from dashboards.views.parts.pictures import PLACE, colour_layers, thumbnail, veil
-from dashboards.views.parts.text import number_text
+from dashboards.views.parts.text import number_text, share_text
 from evals.naming.verdicts import IN_WORDS, UNTESTED
 from fact.traces.plots import LOWEST, sides_of
 from registry.columns import Column
@@ -172,10 +172,10 @@ def about(frame: pd.DataFrame, concept: int) -> tuple[str, str]:
         title = f"Neuron {concept}: next token {row['token']}{named}"
     lines = [f"name {IN_WORDS[row['chance']]}"] if row.get("chance") else []
     if "image_share" in row:
-        lines.append(f"present in {100 * row['image_share']:.1f} % of the images")
+        lines.append(f"present in {share_text(row['image_share'])} of the images")
     sign, about_it = ("≈ ", " (approximate)") if "approximate" in row else ("", "")
     if "contributing_share" in row:
-        lines.append(f"contributes in {sign}{100 * row['contributing_share']:.1f} %")
+        lines.append(f"contributes in {sign}{share_text(row['contributing_share'])}")
     if "mean_contribution" in row:
         given = number_text(row["mean_contribution"])
         lines.append(f"{sign}{given} to the logit on average{about_it}")

@@ -16,7 +16,7 @@ from PIL import ImageColor
 from dashboards.views.concepts.exactness import APPROXIMATE, MARK, is_exact
 from dashboards.views.concepts.image_choice import class_name, class_options
 from dashboards.views.concepts.labels import CONSENSUS, best_names, namers_of, preferred_namer
-from dashboards.views.parts.charts import BLUE, GREY, ROW, VERMILION, layers, waterfall
+from dashboards.views.parts.charts import BLUE, GREY, NUMBER, ROW, VERMILION, layers, waterfall
 from dashboards.views.parts.parts import (
     Figure,
     Heading,
@@ -47,9 +47,11 @@ from fact.traces.plots import EMPTY, over_white
 from registry.catalog.access import Catalog
 from registry.catalog.lineage import Lineage
 from registry.columns import Column
-from registry.wording import counted
+from registry.wording import counted, signed_text
 
-DIGITS = 5
+CHECKED = 5
+"""Significant digits of terms of a sum, in the table by which one checks it."""
+
 MOST_CLASSES = 9
 MOST_REPORTED = 40
 LONGEST_NAME = 34
@@ -518,14 +520,14 @@ def reason_line(decision: Decision, naming: Naming = NAMELESS) -> str:
     count = (
         "its concepts" if decision.n_concepts is None else counted(decision.n_concepts, "concept")
     )
-    total = number_text(decision.logit, DIGITS)
-    count += f" and the offset ({decision.offset:+.{DIGITS}g})" if decision.offset else ""
-    parts = f"{decision.positive:+.{DIGITS}g} for it, {decision.negative:+.{DIGITS}g} against it"
+    total = number_text(decision.logit)
+    count += f" and the offset ({signed_text(decision.offset)})" if decision.offset else ""
+    parts = f"{signed_text(decision.positive)} for it, {signed_text(decision.negative)} against it"
     sums = f"The {decision.quantity} is {total}, which is exactly what {count} add up to: {parts}."
     if not decision.exact:
         sums = (
             f"The {decision.quantity} is {total}. What {count} give is {APPROXIMATE}: {parts}, and "
-            f"{decision.missed:+.{DIGITS}g} that no concept accounts for."
+            f"{signed_text(decision.missed)} that no concept accounts for."
         )
     if not decision.for_it:
         return f"{sums} No concept speaks for it."
@@ -558,14 +560,12 @@ def meaning_of_shares(decision: Decision) -> str:
 
 def residual_line(decision: Decision) -> str:
     """Return how exact the sum is."""
+    missed = f"{number_text(decision.residual, 2)} of the sum of their absolute values"
     if not decision.exact:
-        return (
-            f"Contributions are {APPROXIMATE}. They miss it by {decision.residual:.1e} of the sum "
-            "of their absolute values."
-        )
+        return f"Contributions are {APPROXIMATE}. They miss it by {missed}."
     return (
-        f"Before the bias. The contributions miss it by {decision.residual:.1e} of the sum of "
-        "their absolute values; up to 1.0e-05 is allowed."
+        f"Before the bias. The contributions miss it by {missed}; up to {number_text(1e-5)} is "
+        "allowed."
     )
 
 
@@ -577,7 +577,7 @@ def position_line(decision: Decision) -> str:
         return ""
     place = "a positional embedding or the bias of an encoder"
     return (
-        f"{number_text(missing, DIGITS)} of it comes through "
+        f"{number_text(missing)} of it comes through "
         f"{place if decision.exact else 'a class token or biases'}, which are in no pixel: the "
         "maps leave it out."
     )
@@ -606,9 +606,7 @@ def waterfall_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFra
 
 def waterfall_figure(decision: Decision, naming: Naming = NAMELESS, name: str = "") -> Figure:
     """Return the sum as a waterfall."""
-    chart = waterfall(
-        waterfall_frame(decision, naming), x_title=f"{decision.quantity} (1)", form=f".{DIGITS}g"
-    )
+    chart = waterfall(waterfall_frame(decision, naming), x_title=decision.quantity)
     title = "The difference, concept by concept" if decision.against else "The logit as a sum"
     return Figure(f"{name or 'decision'}-sum", chart, title, residual_line(decision))
 
@@ -647,14 +645,14 @@ def shares_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFrame:
 def _contribution(exact: bool, meaning: str) -> Column:
     """Return the column of contributions, which says whether they are exact."""
     if exact:
-        return Column(f"+.{DIGITS}g", help=meaning)
-    return Column(f"+.{DIGITS}g", MARK, f"{meaning}; {APPROXIMATE}")
+        return Column(f"+.{CHECKED}g", help=meaning)
+    return Column(f"+.{CHECKED}g", MARK, f"{meaning}; {APPROXIMATE}")
 
 
 def shares_table(decision: Decision, naming: Naming = NAMELESS, name: str = "") -> Table:
     """Return what adds up, as a table."""
     columns = {
-        "contribution": _contribution(decision.exact, f"to the {decision.quantity}, 1"),
+        "contribution": _contribution(decision.exact, f"to the {decision.quantity}"),
         "share": Column(".1%", f"{_mark(decision)}share", meaning_of_shares(decision)),
     }
     return Table(
@@ -696,13 +694,13 @@ def classes_figure(decision: Decision, name: str = "") -> Figure | None:
     y = alt.Y("label:N", sort=frame["label"].tolist(), title=None, axis=alt.Axis(labelLimit=220))
     bar = alt.Chart().mark_bar()
     bar = bar.encode(
-        x=alt.X("logit:Q", title="logit before the bias (1)"),
+        x=alt.X("logit:Q", title="logit before the bias"),
         y=y,
         color=alt.condition("datum.logit >= 0", alt.value(BLUE), alt.value(VERMILION)),
         tooltip=[
             alt.Tooltip("class:N"),
-            alt.Tooltip("logit:Q", format=f".{DIGITS}g"),
-            alt.Tooltip("probability:Q", format=".4g"),
+            alt.Tooltip("logit:Q", format=NUMBER),
+            alt.Tooltip("probability:Q", format=NUMBER),
         ],
     )
     text = alt.Chart().mark_text(align="left", dx=4, color=GREY)
@@ -742,8 +740,8 @@ def contributions_table(explained: xr.Dataset, naming: Naming = NAMELESS, name: 
     frame = given.to_dataframe().query("presence != 0 or contribution != 0").reset_index()
     frame.insert(1, "name", [naming.name.get(int(one), "") for one in frame["concept"]])
     ranked = frame.sort_values("contribution", ascending=False, kind="stable", ignore_index=True)
-    form = _contribution(is_exact(explained), "to what is explained, 1")
-    columns = {"presence": Column(".4g", help="sum of its activations, 1"), "contribution": form}
+    form = _contribution(is_exact(explained), "to what is explained")
+    columns = {"presence": Column(".3g", help="sum of its activations"), "contribution": form}
     return Table(f"{name or 'decision'}-concepts", ranked, columns=columns)
 
 
@@ -841,10 +839,10 @@ ABOUT_PICTURES = (
 
 def term_line(term: Term, decision: Decision) -> str:
     """Return what a concept gives, in words."""
-    amount = f"{_mark(decision)}{term.contribution:+.{DIGITS}g}"
+    amount = f"{_mark(decision)}{signed_text(term.contribution)}"
     if term.contribution < 0:
-        return f"{amount} of the {decision.negative:+.{DIGITS}g} against it"
-    return f"{amount} of the {decision.positive:+.{DIGITS}g} for it: {percent_text(term.share)}"
+        return f"{amount} of the {signed_text(decision.negative)} against it"
+    return f"{amount} of the {signed_text(decision.positive)} for it: {percent_text(term.share)}"
 
 
 def _mark(decision: Decision) -> str:
@@ -859,11 +857,11 @@ def matters(decision: Decision) -> bool:
 
 def others_line(decision: Decision) -> str:
     """Return what all concepts without a map give together."""
-    text = f"{_mark(decision)}{decision.others:+.{DIGITS}g} in all"
-    parts = f"{decision.others_for:+.{DIGITS}g} for it"
+    text = f"{_mark(decision)}{signed_text(decision.others)} in all"
+    parts = f"{signed_text(decision.others_for)} for it"
     if decision.positive > 0:
-        parts += f", {percent_text(decision.others_share)} of the {decision.positive:+.{DIGITS}g}"
-    return f"{text}: {parts}; {decision.others_against:+.{DIGITS}g} against it"
+        parts += f", {percent_text(decision.others_share)} of the {signed_text(decision.positive)}"
+    return f"{text}: {parts}; {signed_text(decision.others_against)} against it"
 
 
 def decision_pictures(decision: Decision, naming: Naming = NAMELESS) -> Pictures:
@@ -890,8 +888,8 @@ def decision_parts(decision: Decision, naming: Naming, name: str, heading: str) 
     numbers = [
         Number("prediction", decision.prediction, "of the network with its concepts in place"),
         Number("label", decision.label or "–", "the true class"),
-        Number("logit", number_text(decision.logit, DIGITS), decision.quantity),
-        Number("residual", f"{decision.residual:.1e}", residual_line(decision)),
+        Number("logit", number_text(decision.logit), decision.quantity),
+        Number("residual", number_text(decision.residual, 2), residual_line(decision)),
         *([] if decision.exact else [Number("contributions", "approximate", APPROXIMATE)]),
     ]
     naming, figure = naming.explaining(decision.target), classes_figure(decision, name)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dashboards.views.concepts.exactness import APPROXIMATE, MARK, exactness_note, is_exact
 from dashboards.views.parts.charts import bars, binned, histogram
 from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
-from dashboards.views.parts.text import number_text
+from dashboards.views.parts.text import number_text, share_text
 from evals.concepts.localisation import maps_note
 from fact.traces.by_concept import Presences
 from registry.columns import Column, ResultTable
@@ -94,7 +94,7 @@ def presence_note(present: int, images: int) -> str:
         return "No images read yet."
     return (
         f"Present in {present:,} of {counted(images, 'image')}; "
-        f"its presence is 0 in {100 * (1 - present / images):.1f} %."
+        f"its presence is 0 in {share_text(1 - present / images)}."
     )
 
 
@@ -251,7 +251,7 @@ def most_similar(
 
 DECISION_COLUMNS = {
     "rank": Column("d", "rank", "by contribution, from 1"),
-    "contribution": Column(".3f", "contribution", "to the logit of the explained class"),
+    "contribution": Column(".3g", "contribution", "to the logit of the explained class"),
     "share": Column(".1%", "share", "of all positive contributions"),
 }
 LOCATIONS = ResultTable(
@@ -272,7 +272,7 @@ def decision_columns(decisions: xr.Dataset) -> dict[str, Column]:
     if is_exact(decisions):
         return DECISION_COLUMNS
     return DECISION_COLUMNS | {
-        "contribution": Column(".3f", MARK, APPROXIMATE),
+        "contribution": Column(".3g", MARK, APPROXIMATE),
         "share": Column(".1%", "≈ share", "of all positive contributions, an approximation"),
     }
 

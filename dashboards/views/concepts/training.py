@@ -97,7 +97,7 @@ def _curves(
         drawn = known.iloc[thin(known["value"].to_numpy(), MOST_POINTS)]
         shown.append(drawn.assign(series=label))
     points = pd.concat(shown, ignore_index=True)
-    looks: dict[str, Any] = {"y_title": y_title, "height": 220, "form": ".4g"}
+    looks: dict[str, Any] = {"y_title": y_title, "height": 220, "form": ".3g"}
     if name in COUNTS:
         looks["domain"] = 0.0, max(1.0, float(points["value"].max()))
     chart = lines(points, x="step", y="value", x_title="updates", series=list(series), **looks)

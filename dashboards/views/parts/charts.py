@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from altair.utils.schemapi import disable_debug_mode
 
+from registry.wording import formed, signed_text
+
 # A chart is validated whole when it is drawn, not each of its objects too; and channels are given
 # as objects, since Altair looks through all its classes for one that is a string or a dict.
 disable_debug_mode()
@@ -45,6 +47,18 @@ CELL, LOW_CELL = 24, 15
 
 MOST_WITH_TEXT = 30
 """Columns up to which cells say their values."""
+
+
+NUMBER = ".3~r"
+"""Format of Vega for a measured value: three significant digits and no exponent."""
+
+CHECKED = ".5~r"
+"""The same for terms of a sum that somebody checks."""
+
+
+def _in_vega(form: str) -> str:
+    """Return a format of Python as one of Vega that never writes an exponent."""
+    return f"{form[:-1]}~r" if form.endswith("g") else form
 
 
 def layers(*charts: Any, **shared: Any) -> alt.LayerChart:
@@ -148,7 +162,7 @@ def lines(
         tooltip=[
             *([alt.Tooltip("series:N")] if len(series) > 1 else []),
             alt.Tooltip(f"{x}:Q", title=x_title),
-            alt.Tooltip(f"{y}:Q", title=y_title, format=form),
+            alt.Tooltip(f"{y}:Q", title=y_title, format=_in_vega(form)),
         ],
     )
     if "low" not in frame or frame["low"].isna().all():
@@ -227,9 +241,9 @@ def histogram(
         **floor,
         color=series_colour(series),
         tooltip=[
-            alt.Tooltip("low:Q", format=".3g"),
-            alt.Tooltip("high:Q", format=".3g"),
-            alt.Tooltip("value:Q", format=".3g", title=y_title),
+            alt.Tooltip("low:Q", format=NUMBER),
+            alt.Tooltip("high:Q", format=NUMBER),
+            alt.Tooltip("value:Q", format=NUMBER, title=y_title),
         ],
     )
     named = [
@@ -243,7 +257,7 @@ def histogram(
 def named_rule(name: str, value: float, colour: str, down: int = 8) -> tuple[alt.Chart, alt.Chart]:
     """Return a vertical rule, and its name so many pixels below the top."""
     base = alt.Chart(pd.DataFrame({"x": [value], "name": [name]}))
-    tips = [alt.Tooltip("name:N"), alt.Tooltip("x:Q", format=".3g")]
+    tips = [alt.Tooltip("name:N"), alt.Tooltip("x:Q", format=NUMBER)]
     rule = base.mark_rule(color=colour, strokeWidth=2, strokeDash=DASHES[1])
     text = base.mark_text(color=colour, align="left", dx=4, dy=down)
     top = alt.YValue(0)  # type: ignore[no-untyped-call]
@@ -253,7 +267,7 @@ def named_rule(name: str, value: float, colour: str, down: int = 8) -> tuple[alt
     )
 
 
-def waterfall(frame: pd.DataFrame, *, x_title: str, form: str = ".4f") -> alt.LayerChart:
+def waterfall(frame: pd.DataFrame, *, x_title: str) -> alt.LayerChart:
     """Return how a sum is reached term by term, from the top to its total.
 
     Parameters
@@ -263,15 +277,13 @@ def waterfall(frame: pd.DataFrame, *, x_title: str, form: str = ".4f") -> alt.La
         ``total``. Totals begin at 0.
     x_title : str
         What is summed, with units.
-    form : str
-        Format of values.
     """
     is_total = frame["kind"] == "total"
     ends = frame["value"].where(~is_total, 0.0).cumsum()
     known = frame.assign(
         start=(ends - frame["value"]).where(~is_total, 0.0),
         end=ends.where(~is_total, frame["value"]),
-        signed=[format(value, f"+{form}") for value in frame["value"]],
+        signed=[signed_text(value) for value in frame["value"]],
     )
     known["right"] = known[["start", "end"]].max(axis=1)
     y = _rows_of(known["label"])
@@ -284,8 +296,8 @@ def waterfall(frame: pd.DataFrame, *, x_title: str, form: str = ".4f") -> alt.La
         color=alt.Color("kind:N", title=None, scale=kinds, legend=alt.Legend(orient="top")),
         tooltip=[
             alt.Tooltip("label:N"),
-            alt.Tooltip("value:Q", format=form),
-            alt.Tooltip("end:Q", format=form, title="sum so far"),
+            alt.Tooltip("value:Q", format=CHECKED),
+            alt.Tooltip("end:Q", format=CHECKED, title="sum so far"),
         ],
     )
     text = alt.Chart().mark_text(align="left", dx=4, color=GREY)
@@ -349,7 +361,9 @@ def dots(
     def tips(*names: str) -> list[alt.Tooltip]:
         shown = [name for name in names if name in known]
         titles = {"mark": mark or "mark"}
-        numbers = [alt.Tooltip(f"{n}:Q", format=form, title=titles.get(n, n)) for n in shown]
+        numbers = [
+            alt.Tooltip(f"{n}:Q", format=_in_vega(form), title=titles.get(n, n)) for n in shown
+        ]
         return [alt.Tooltip("label:N"), alt.Tooltip("series:N"), *numbers]
 
     step = ROW * len(series) if is_bars else max(ROW, 11 * len(series) + 6)
@@ -412,8 +426,8 @@ def cloud(
         y=alt.Y("y:Q", title=y_title, scale=_scale()),
         tooltip=[
             alt.Tooltip("label:N"),
-            alt.Tooltip("x:Q", title=x_title, format=".3f"),
-            alt.Tooltip("y:Q", title=y_title, format=".3f"),
+            alt.Tooltip("x:Q", title=x_title, format=NUMBER),
+            alt.Tooltip("y:Q", title=y_title, format=NUMBER),
         ],
     )
     if not straight:
@@ -474,7 +488,7 @@ def heat(
     position = (frame["value"] - low) / ((high - low) or 1.0)
     is_dark = (2 * position - 1).abs() > 0.6 if is_signed else position > 0.55
     known = frame[["x", "y", "value"]].assign(
-        text=["–" if pd.isna(value) else format(value, form) for value in frame["value"]],
+        text=["–" if pd.isna(value) else formed(value, form) for value in frame["value"]],
         ink=is_dark.map({True: "white", False: "black"}),
     )
     x_axis = alt.Axis(labelAngle=_angle(columns), labelLimit=160, labelOverlap=False)
@@ -493,7 +507,7 @@ def heat(
         scheme="blueorange" if is_signed else "blues",
         clamp=True,
     )
-    legend = alt.Legend(orient="top", gradientLength=160, format=form)
+    legend = alt.Legend(orient="top", gradientLength=160, format=_in_vega(form))
     has_text = len(columns) <= MOST_WITH_TEXT
     shared: dict[str, Any] = {"data": known, "height": {"step": CELL if has_text else LOW_CELL}}
     colour = alt.Color("value:Q", title=value_title, scale=scale, legend=legend)

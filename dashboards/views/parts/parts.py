@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.parts.text import number_text, value_text
+from dashboards.views.parts.text import number_text, share_text, value_text
 from registry.columns import Column, ResultTable
 from registry.terminal import latex_table
 
@@ -272,7 +272,7 @@ def numbers_of(
     """
     values = {name: float(dataset[name]) for name in named if name in dataset}
     texts = {
-        name: f"{100 * value:.1f} %" if name in fractions else number_text(value)
+        name: share_text(value) if name in fractions else number_text(value)
         for name, value in values.items()
     }
     texts |= {name: MISSING for name, value in values.items() if np.isnan(value)}

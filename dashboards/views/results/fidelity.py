@@ -17,7 +17,7 @@ from registry.columns import Column
 
 FRACTIONS = {"kl_recovered": "divergence", "ce_recovered": "cross-entropy"}
 SUMMARY_COLUMNS = {
-    "kl": Column(".4f", "KL, nats", "mean divergence of the spliced network from the network"),
+    "kl": Column(".3g", "KL, nats", "mean divergence of the spliced network from the network"),
     "kl_recovered": Column(".1%", "KL recovered"),
     "ce_recovered": Column(".1%", "CE recovered"),
     "agreement": Column(".1%", help="with the network's own prediction, fraction of images"),

@@ -37,7 +37,7 @@ CELLS = ResultTable(
         "high": Column(".2f", "high, %", "upper end of its 95 % interval"),
         "published": Column(".2f", "published, %", "the same in the paper"),
         "apart": Column("+.2f", "ours − published", "in percentage points"),
-        "change": Column("+.4f", "mean change", "of the score, in units of the metric's range"),
+        "change": Column("+.3f", "mean change", "of the score, in units of the metric's range"),
         "undefined": Column(
             ".1%", "undefined", "fraction of scores on corrupted labels; they count as 0"
         ),
@@ -51,7 +51,7 @@ FREQUENCIES = ResultTable(
             ".2%", "active inputs", "fraction of inputs at which the neuron is active"
         ),
         "decrease_rate": Column(".1%", "rate", "fraction of draws in which the score falls"),
-        "score_change": Column("+.4f", "mean change", "in units of the metric's range"),
+        "score_change": Column("+.3f", "mean change", "in units of the metric's range"),
         "undefined_share": Column(
             ".1%", "undefined", "fraction of undefined scores, which count as 0"
         ),

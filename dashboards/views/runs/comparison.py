@@ -15,6 +15,7 @@ import pandas as pd
 from dashboards.views.parts.charts import (
     DASHES,
     MOST_POINTS,
+    NUMBER,
     PALETTE,
     bars,
     lines,
@@ -22,7 +23,7 @@ from dashboards.views.parts.charts import (
 )
 from dashboards.views.parts.parts import MISSING, Figure, Part, Table
 from dashboards.views.parts.replicates import replicate_tables
-from dashboards.views.parts.text import value_text
+from dashboards.views.parts.text import setting_text, value_text
 from dashboards.views.runs.curves import Curve, curve_layers, smoothed, thin
 from dashboards.views.runs.runs import Row, is_value, run_key, typed_column
 from registry.catalog.seeds import is_seed
@@ -206,7 +207,7 @@ def settings_table(rows: Sequence[Row], everything: bool = False) -> Table:
 
 
 def _text(value: Any, is_there: bool) -> str:
-    return (value_text(value) or "None") if is_there else MISSING
+    return (setting_text(value) or "None") if is_there else MISSING
 
 
 def results_table(rows: Sequence[Row], lower: Collection[str]) -> Table:
@@ -239,7 +240,9 @@ def results_table(rows: Sequence[Row], lower: Collection[str]) -> Table:
 def _values(rows: Sequence[Row], key: str) -> list[Any]:
     if _is_numeric(rows, key):
         return [np.nan if row.values.get(key) is None else float(row.values[key]) for row in rows]
-    return [_text(row.values.get(key), key in row.values) for row in rows]
+    return [
+        (value_text(row.values[key]) or "None") if key in row.values else MISSING for row in rows
+    ]
 
 
 def _sided(
@@ -338,10 +341,10 @@ def group_names(columns: Mapping[str, Sequence[Any]], by: Sequence[str], n_rows:
     held: dict[tuple[str, str], set[str]] = {}
     for name in by:
         for kind, value in zip(kinds, columns[name], strict=True):
-            held.setdefault((kind, name), set()).add(value_text(value))
+            held.setdefault((kind, name), set()).add(setting_text(value))
     return [
         ", ".join(
-            f"{name} {value_text(columns[name][place])}"
+            f"{name} {setting_text(columns[name][place])}"
             for name in by
             if name == "experiment" or len(held[kind, name]) > 1
         )
@@ -357,7 +360,7 @@ def _units(
     others = [name for name in columns if name not in by and name != "experiment"]
     seeds = sorted(filter(is_seed, others), key=lambda name: not name.startswith(OWN_AXIS))
     if seeds and len(seeds) == len(others):
-        return [value_text(value) for value in columns[seeds[0]]]
+        return [setting_text(value) for value in columns[seeds[0]]]
     if not others:
         return [run_key(row.run) for row in rows]
     return group_names(columns, others, len(rows))
@@ -404,16 +407,16 @@ def _group_chart(frame: pd.DataFrame, values: Mapping[str, list[Any]], result: s
     across = next((name for name, held in values.items() if _is_axis(held)), None)
     others = [name for name in values if name != across]
     series = [
-        ", ".join(f"{name} {value_text(values[name][place])}" for name in others)
+        ", ".join(f"{name} {setting_text(values[name][place])}" for name in others)
         for place in range(len(found))
     ]
     names = list(dict.fromkeys(series))
     if across is None or len(names) > len(PALETTE):
-        return bars(found.rename(columns={"setting": "label"}), x_title=result, form=".5g")
+        return bars(found.rename(columns={"setting": "label"}), x_title=result, form=".3g")
     points = found[["value", "low", "high"]].assign(
         x=np.array(values[across], dtype=np.float64), series=series
     )
-    axes: dict[str, Any] = {"x_title": across, "y_title": result, "form": ".5g"}
+    axes: dict[str, Any] = {"x_title": across, "y_title": result, "form": ".3g"}
     return lines(points.sort_values("x"), x="x", y="value", series=names, **axes)
 
 
@@ -468,7 +471,7 @@ def overlay(
     x = alt.X("step:Q", title="step")
     if axis == "time":
         x = alt.X("seconds:Q", title="seconds since the run started (s)")
-    tips = [alt.Tooltip("series:N"), alt.Tooltip("step:Q"), alt.Tooltip("value:Q", format=".6g")]
+    tips = [alt.Tooltip("series:N"), alt.Tooltip("step:Q"), alt.Tooltip("value:Q", format=NUMBER)]
     # one legend for both: up to 49 series differ in one or the other
     legend = alt.Legend(title=None, orient="top", labelLimit=260, columns=2, symbolOpacity=1)
     dashes = [DASHES[(n + n // len(DASHES)) % len(DASHES)] for n in range(len(labels))]

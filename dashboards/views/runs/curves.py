@@ -12,7 +12,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from dashboards.views.parts.charts import BLUE, layers
+from dashboards.views.parts.charts import BLUE, NUMBER, layers
 from registry.wording import counted
 
 MOST_POINTS = 2_000
@@ -161,9 +161,9 @@ def curve_chart(
     x = alt.X("step:Q", title="step")
     if axis == "time":
         x = alt.X("time:T", title="time (UTC)", scale=alt.Scale(type="utc"))
-    tips = [alt.Tooltip("step:Q"), alt.Tooltip("value:Q", format=".6g")]
+    tips = [alt.Tooltip("step:Q"), alt.Tooltip("value:Q", format=NUMBER)]
     if smooth:
-        tips.append(alt.Tooltip("smooth:Q", format=".6g", title="average"))
+        tips.append(alt.Tooltip("smooth:Q", format=NUMBER, title="average"))
     tips.append(
         alt.Tooltip("time", timeUnit="utcyearmonthdatehoursminutesseconds", title="time (UTC)")
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dashboards.views.parts.text import value_text
+from dashboards.views.parts.text import setting_text
 from dashboards.views.runs.advice import run_command
 from dashboards.views.runs.settings import chosen_of
 from registry.catalog.access import Catalog
@@ -121,7 +121,7 @@ def _asked_for(catalog: Catalog, lineage: Lineage, cell: str) -> tuple[str, str,
 
 
 def _side(value: str | None) -> str:
-    return "unset" if value is None else value_text(value)
+    return "unset" if value is None else setting_text(value)
 
 
 def divergence_beside(

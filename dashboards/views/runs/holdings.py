@@ -8,16 +8,16 @@ import pandas as pd
 
 from dashboards.views.parts.parts import Number, Numbers, Part, Table
 from registry.columns import Column
-from registry.terminal import size_text
 from registry.upkeep.garbage import Garbage
 from registry.upkeep.inventory import Holding, Inventory
+from registry.wording import size_text
 
-_MEGA = 1e6
+_MEGA = 2**20
 COLUMNS = {
     "datasets": Column("d", help="one of each run that made one and still has it"),
     "current": Column("d", help="of cells as they are declared now"),
-    "size": Column(".1f", "size (MB)"),
-    "garbage": Column(".1f", "removable (MB)", "nothing refers to it; see factbook gc"),
+    "size": Column(".1f", "size (MiB)"),
+    "garbage": Column(".1f", "removable (MiB)", "nothing refers to it; see factbook gc"),
     "newest": Column(help="when the newest was made, UTC"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shlex
@@ -11,7 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from dashboards.views.parts.text import duration_text, size_text, time_text, value_text
+from dashboards.views.parts.text import (
+    duration_text,
+    setting_text,
+    size_text,
+    time_text,
+    value_text,
+)
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.runs import RunDetails, RunView, flat
 from registry.execute.resolved import PROGRESS
@@ -94,11 +101,14 @@ def status_note(run: RunView) -> str:
     return ""
 
 
-def settings_frame(values: Mapping[str, Any]) -> pd.DataFrame:
-    """Return settings or results as rows of ``key`` and ``value``, nested ones by dotted key."""
+def settings_frame(values: Mapping[str, Any], are_results: bool = False) -> pd.DataFrame:
+    """Return settings or results as rows of ``key`` and ``value``, nested ones by dotted key.
+
+    Settings have all their digits, results three.
+    """
+    text = value_text if are_results else setting_text
     rows = [
-        (key or "result", "None" if value is None else value_text(value))
-        for key, value in flat(values)
+        (key or "result", "None" if value is None else text(value)) for key, value in flat(values)
     ]
     return pd.DataFrame(rows, columns=["key", "value"], dtype=object)
 
@@ -227,8 +237,13 @@ def repeat_command(run: RunView) -> str:
         return ""
     if not run.overrides:
         return shlex.join(["factbook", "run", "--force", run.cell])
-    changes = [f"{key}={value_text(value)}" for key, value in run.overrides.items()]
+    changes = [f"{key}={_typed(value)}" for key, value in run.overrides.items()]
     return shlex.join(["python", "-m", run.stage, "with", run.experiment, *changes])
+
+
+def _typed(value: Any) -> str:
+    """Return a value as Sacred's command line reads it."""
+    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
 
 
 def console_end(text: str, lines: int = CONSOLE_LINES) -> tuple[str, int]:

@@ -143,6 +143,7 @@ class DraftReader:
         self._read_suites(self._table(("suites",), tables.get("suites", {})))
         self._read_executors(self._table(("executors",), tables.get("executors", {})))
         self._read_demands(self._table(("resources",), tables.get("resources", {})))
+        self._check_times()
 
     def fitting(self, kinds: Collection[str]) -> set[str]:
         """Return the names that provide one of these kinds of things; all names for none."""
@@ -471,6 +472,23 @@ class DraftReader:
             demand = self._settings(where, DEMAND, value)
             if demand is not None:
                 self.demands[stage.name if isinstance(stage, Stage) else name] = demand
+
+    def _check_times(self) -> None:
+        """A run that is told to end as soon as it begins would begin again for ever."""
+        executors = self.executors.values()
+        notices = {e.name: e.settings.notice for e in executors if hasattr(e.settings, "notice")}
+        asked = {("executors", e.name, "resources"): {e.name: e.demand} for e in executors}
+        asked |= {
+            ("resources", name): dict.fromkeys(notices, d) for name, d in self.demands.items()
+        }
+        for where, demands in asked.items():
+            for name, demand in demands.items():
+                if demand.time and demand.time <= (notice := notices.get(name, 0)):
+                    self.faults.add(
+                        (*where, "time"),
+                        f"{demand.time} s is not above the notice of {name!r}, {notice} s: "
+                        "runs would be told to end as they begin",
+                    )
 
     def _settings(self, where: KeyPath, settings: Settings, values: Any) -> Any:
         """Return what plain values describe; None where it is faulty."""

@@ -7,7 +7,8 @@ import re
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ class _Commands(submitit.SlurmExecutor):
         """Submit a command, as an array if it is to run several times; return the identifier."""
         if count > 1:
             self.parameters["map_count"] = count
-        return str(self._submit_command(command).job_id)
+        with redirect_stderr(StringIO()):  # submitit prints what its errors hold, at each try
+            return str(self._submit_command(command).job_id)
 
 
 class SlurmQueue:

@@ -54,6 +54,12 @@ FAULTS = {
     'resources.twice]\nmemory = "16 Gb"': "unknown unit 'Gb'; did you mean 'GB'?",
     'resources.twice]\ntime = "2"': "expected a number with its unit, as '2 h'; got '2'",
     'resources.twice]\ntime = "0 h"': "expected more than nothing; got '0 h'",
+    'executors.a]\nkind = "slurm"\nnotice = "2 min"\nresources = { time = "120 s" }': (
+        "executors.a.resources.time: 120 s is not above the notice of 'a', 120 s"
+    ),
+    'executors.a]\nkind = "slurm"\n[resources.twice]\ntime = "1 min"': (
+        "resources.twice.time: 60 s is not above the notice of 'a', 60 s"
+    ),
 }
 
 

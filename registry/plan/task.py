@@ -21,6 +21,8 @@ COMPLETE_BEFORE = "complete before"
 
 LONG = 60
 """Letters of two lists together from which on their difference says more than both."""
+NAMED = 3
+"""Values that a difference of two lists names, of those that came and of those that left."""
 
 
 class PlanError(ValueError):
@@ -63,13 +65,14 @@ class Change:
     new: str | None
 
     def __str__(self) -> str:
-        if difference := self._difference():
+        if difference := self.difference:
             return f"{self.key} {difference}"
         old, new = (("unset" if value is None else value) for value in (self.old, self.new))
         return f"{self.key} {old} -> {new}"
 
-    def _difference(self) -> str:
-        """Return what came to a long list and what left it; "" where both values say it better."""
+    @property
+    def difference(self) -> str:
+        """What came to a long list and what left it; "" where both values say it better."""
         if self.old is None or self.new is None or len(self.old) + len(self.new) < LONG:
             return ""
         old, new = (json.loads(text) for text in (self.old, self.new))
@@ -83,8 +86,15 @@ class Change:
                 come.append(value)
         if len(gone) == len(old):
             return ""
-        words = [*(f"+ {_word(value)}" for value in come), *(f"- {_word(value)}" for value in gone)]
+        words = [*_signed("+", come), *_signed("-", gone)]
         return " ".join(words) or "in another order"
+
+
+def _signed(sign: str, values: list[Any]) -> list[str]:
+    """Return values with their sign, the first of them where they are many."""
+    named = values if len(values) <= NAMED + 1 else values[:NAMED]
+    more = [f"{sign} {len(values) - NAMED} more"] if len(named) < len(values) else []
+    return [*(f"{sign} {_word(value)}" for value in named), *more]
 
 
 def _word(value: Any) -> str:

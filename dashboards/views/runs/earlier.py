@@ -10,6 +10,7 @@ from dashboards.views.runs.settings import chosen_of
 from registry.catalog.access import Catalog
 from registry.catalog.lineage import Entry, Lineage, started_of
 from registry.plan.project import MissingInputsError
+from registry.plan.task import Change
 
 MOST_TWINS = 60
 """Cells that are compared with one that is declared no more."""
@@ -61,13 +62,7 @@ def divergence(catalog: Catalog, lineage: Lineage, entry: Entry) -> Divergence |
     lines = [
         line
         for reason in reasons
-        for line in (
-            [
-                f"{change.key}: {_side(change.old)} in this run, {_side(change.new)} now"
-                for change in reason.changes
-            ]
-            or [reason.text]
-        )
+        for line in ([_both_sides(change) for change in reason.changes] or [reason.text])
     ]
     over, command, absence = _asked_for(catalog, lineage, entry.cell)
     if lines:
@@ -118,6 +113,12 @@ def _asked_for(catalog: Catalog, lineage: Lineage, cell: str) -> tuple[str, str,
     except MissingInputsError as error:
         return "", error.command, str(error).removesuffix(f"; {error.command}")
     return cell, "", ""
+
+
+def _both_sides(change: Change) -> str:
+    if change.difference:
+        return f"{change.key}: now {change.difference}"
+    return f"{change.key}: {_side(change.old)} in this run, {_side(change.new)} now"
 
 
 def _side(value: str | None) -> str:

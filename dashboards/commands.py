@@ -16,7 +16,7 @@ def report(experiments: tuple[str, ...], out: Path | None) -> None:
     """Write what pages show as one HTML file.
 
     It needs no server, and nothing in it runs or is fetched. EXPERIMENTS are names, cells,
-    patterns or suites, as 'shapes-names' or 'demo'.
+    patterns or suites, as 'shapes-names' or 'demo', or the numbers and identifiers of runs.
     """
     from dashboards.report import render
     from dashboards.views.parts.parts import file_name

@@ -6,15 +6,24 @@ are escaped, as everything that the template is given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
-from functools import partial
-from importlib.resources import files
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import jinja2
 
-from dashboards.views.parts.parts import PICTURE, Part, Table, file_name, is_numeric
+from dashboards.views.parts.parts import (
+    PICTURE,
+    Figure,
+    Heading,
+    Part,
+    Passages,
+    Pictures,
+    Table,
+    file_name,
+    is_numeric,
+)
 from dashboards.views.parts.pictures import pictures_html, style
 from dashboards.views.sections import Section
 from registry.columns import Column
@@ -22,6 +31,12 @@ from registry.wording import counted
 
 MOST_ROWS = 500
 """Rows of a table that a report shows; it says how many more there are."""
+
+SHOWN = (Figure, Table, Pictures, Passages)
+"""What a section shows one of before the rest of it is folded."""
+
+MOST_FOLDS = 6
+"""Folds of a section that stand below each other; more are folded together."""
 
 SEEN_AT_ONCE = 15
 """Rows of a table that a reader sees before one scrolls in it."""
@@ -37,19 +52,86 @@ def render(title: str, subtitle: str, sections: Iterable[Section]) -> str:
     sections : iterable of Section
         In order.
     """
-    source = files("dashboards").joinpath("templates/report.html").read_text(encoding="utf-8")
+    chapters = [_chapter(number, section) for number, section in enumerate(sections)]
+    template = templates().get_template("report.html")
+    return template.render(
+        title=title,
+        subtitle=subtitle,
+        chapters=chapters,
+        most_folds=MOST_FOLDS,
+        pictures=style(),
+    )
+
+
+def parts_html(parts: Iterable[Part], level: int = 3) -> str:
+    """Return parts as HTML in which nothing runs; headings of theirs are of a level."""
+    shown: Any = templates().get_template("parts.html").module
+    return str(shown.show(list(parts), level))
+
+
+@cache
+def templates() -> jinja2.Environment:
+    """Return the templates of this package; all that they are given is escaped."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("dashboards"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "kind": _kind,
         "shown": _shown,
         "laid_out": partial(pictures_html, inert=True),
     }
-    anchored = [(f"s{n}-{file_name(section.title)}", section) for n, section in enumerate(sections)]
-    return environment.from_string(source).render(
-        title=title, subtitle=subtitle, sections=anchored, pictures=style()
-    )
+    return environment
+
+
+# -- what is seen first, and what is folded ----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one opens to see: parts under a title, with an address in the file."""
+
+    anchor: str
+    title: str
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One section of a report: what is seen of it at once, and what is folded."""
+
+    anchor: str
+    title: str
+    meaning: str
+    lead: Sequence[Part]
+    folds: Sequence[Fold]
+
+
+def _chapter(number: int, section: Section) -> Chapter:
+    """Return a section up to its first figure, table or pictures; the rest by its headings."""
+    anchor = f"s{number}-{file_name(section.title)}"
+    groups: list[tuple[str, list[Part]]] = [("", [])]
+    for part in section.parts:
+        if isinstance(part, Heading):
+            groups.append((part.text, []))
+        else:
+            groups[-1][1].append(part)
+    first = groups[0][1]
+    end = next((n for n, part in enumerate(first, 1) if isinstance(part, SHOWN)), len(first))
+    lead, rest = first[:end], first[end:]
+    folded = [(f"More: {_told(rest)}", rest)] if rest else []
+    folded += [group for group in groups[1:] if group[1]]
+    folds = [Fold(f"{anchor}-{n}", title, parts) for n, (title, parts) in enumerate(folded)]
+    return Chapter(anchor, section.title, section.meaning, lead, folds)
+
+
+def _told(parts: Iterable[Part]) -> str:
+    """Return what some parts are about: their titles, else how many there are."""
+    titles = [title for part in parts if (title := getattr(part, "title", ""))]
+    return ", ".join(titles) or counted(len(list(parts)), "part")
 
 
 def _kind(part: Part) -> str:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,8 @@ from dashboards.views.runs.settings import (
 )
 from fact.traces.plots import titled
 from registry.catalog.access import Catalog, UnknownRunError
-from registry.catalog.lineage import Lineage
+from registry.catalog.lineage import Entry, Lineage
+from registry.catalog.runs import RunView, is_run
 from registry.declare.cells import Cell
 from registry.wording import counted
 
@@ -131,18 +133,23 @@ a row here.
 
 
 def sections_of(catalog: Catalog, names: Sequence[str]) -> list[Section]:
-    """Return a section for each cell that names, patterns or suites mean.
+    """Return a section for each cell that names, patterns or suites mean, and for each named run.
 
-    Several are preceded by how far they are.
+    Several cells are preceded by how far they are.
 
     Raises
     ------
     SelectionError
         If a name means nothing.
+    UnknownRunError
+        If there is no such run.
     """
-    cells = catalog.project.graph.select(names)
+    runs = [catalog.run(name) for name in names if is_run(name)]
+    names = [name for name in names if not is_run(name)]
+    cells = catalog.project.graph.select(names) if names or not runs else ()
     first = [_pipeline(catalog, names)] if len(cells) > 1 else []
-    return [*first, *(section_of(catalog, cell) for cell in cells)]
+    declared = (section_of(catalog, cell) for cell in cells)
+    return [*first, *declared, *(section_of_run(catalog, run) for run in runs)]
 
 
 def _pipeline(catalog: Catalog, names: Sequence[str]) -> Section:
@@ -154,23 +161,66 @@ def _pipeline(catalog: Catalog, names: Sequence[str]) -> Section:
 
 def section_of(catalog: Catalog, cell: Cell) -> Section:
     """Return the section of one cell; in place of what cannot be read it has the reason."""
-    row = next((row for row in RESULTS if row.schema == cell.provides), None)
     try:
-        dataset = read_small(catalog.path(cell.name), cell.stage)
-        if row is not None:
-            if row.is_named:
-                lineage = catalog.lineage()
-                dataset = with_names(lineage, cell.name, dataset, partial(_read, lineage))
-            found = row.parts({cell.name: dataset})
-        else:
-            found = OTHERS.get(cell.provides, _scalars)(catalog, cell.name, dataset)
-        if told := str(dataset.attrs.get("unmatched_classes", "")):
-            found = [Note(told), *found]
+        found = dataset_parts(catalog, cell.name, catalog.path(cell.name), cell)
     except EXPECTED as error:
-        advice = advise(error, cell.name)
-        text = " ".join([f"{advice.title}: {advice.reason}.", *advice.commands])
-        found = [Note(text, "warning")]
-    return Section(cell.name, [*found, *_about_run(catalog, cell)], row.meaning if row else "")
+        found = [_warning(error, cell.name)]
+    try:
+        about = about_run(catalog, catalog.run(cell.name), cell.config)
+    except UnknownRunError:
+        about = []
+    return Section(cell.name, [*found, *about], meaning_of(cell.provides))
+
+
+def section_of_run(catalog: Catalog, run: RunView) -> Section:
+    """Return the section of one run, whatever is declared by now; see :func:`section_of`."""
+    try:
+        folder, entry = catalog.path(run), catalog.lineage().of_run(run.uid)
+        if entry is None:
+            raise UnknownRunError(f"the dataset of run {run.key} is of another project")
+        found = dataset_parts(catalog, entry.name, folder, entry)
+        provides, config = entry.provides, entry.config
+    except EXPECTED as error:
+        found, provides, config = [_warning(error)], "", run.config
+    about = about_run(catalog, run, config)
+    return Section(f"{run.cell}, run {run.key}", [*found, *about], meaning_of(provides))
+
+
+def meaning_of(schema: str) -> str:
+    """Return a line on what the numbers of a kind of result mean, "" of other datasets."""
+    return next((row.meaning for row in RESULTS if row.schema == schema), "")
+
+
+def dataset_parts(catalog: Catalog, name: str, folder: Path, made: Cell | Entry) -> list[Part]:
+    """Return what is shown of a dataset.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Of the project.
+    name : str
+        What its lineage knows the dataset by.
+    folder : Path
+        Where it is.
+    made : Cell or Entry
+        Of which stage and schema it is.
+    """
+    dataset = read_small(folder, made.stage)
+    row = next((row for row in RESULTS if row.schema == made.provides), None)
+    if row is not None:
+        if row.is_named:
+            lineage = catalog.lineage()
+            dataset = with_names(lineage, name, dataset, partial(_read, lineage))
+        found = row.parts({name: dataset})
+    else:
+        found = OTHERS.get(made.provides, _scalars)(catalog, name, dataset)
+    told = str(dataset.attrs.get("unmatched_classes", ""))
+    return [Note(told), *found] if told else found
+
+
+def _warning(error: Exception, cell: str = "") -> Note:
+    advice = advise(error, cell)
+    return Note(" ".join([f"{advice.title}: {advice.reason}.", *advice.commands]), "warning")
 
 
 def _read(lineage: Lineage, name: str) -> xr.Dataset:
@@ -187,12 +237,8 @@ def _scalars(_catalog: Catalog, cell: str, dataset: xr.Dataset) -> list[Part]:
     return [scalar_table(f"{cell}-numbers", dataset)]
 
 
-def _about_run(catalog: Catalog, cell: Cell) -> list[Part]:
-    """Return what was asked of the run that made a dataset, and what identifies it."""
-    try:
-        run = catalog.run(cell.name)
-    except UnknownRunError:
-        return []
+def about_run(catalog: Catalog, run: RunView, config: Mapping[str, Any]) -> list[Part]:
+    """Return what was asked of a run, and what identifies it."""
     command = repeat_command(run)
     again = f"To run it again: {command}" if command else ""
     figures = [
@@ -201,10 +247,11 @@ def _about_run(catalog: Catalog, cell: Cell) -> list[Part]:
         if not one.points.empty
     ]
     return [
-        Table(f"{cell.name}-configuration", settings_frame(cell.config), "Configuration"),
+        Heading("Configuration and record"),
+        Table(f"{run.cell}-configuration", settings_frame(config), "Configuration"),
+        Table(f"{run.cell}-record", facts_frame(run), "Record", again),
         *([Heading("Metrics")] if figures else []),
         *figures,
-        Table(f"{cell.name}-record", facts_frame(run), "Record", again),
     ]
 
 

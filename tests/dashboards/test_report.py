@@ -16,6 +16,7 @@ from dashboards.views.parts.parts import Heading, Note, Number, Numbers, Picture
 from dashboards.views.sections import Section
 from registry.cli import main
 from registry.mongo.database import URL_VARIABLE
+from tests.dashboards.fabricate import run_uid
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\" onclick='alert(3)"
 
@@ -72,6 +73,27 @@ def test_long_tables_say_what_is_left_out() -> None:
     assert "7 of them left out" in tags.text
 
 
+def test_contents_lead_to_what_is_folded() -> None:
+    figures = [Table(f"t{n}", pd.DataFrame({"x": [n]}), f"table {n}") for n in range(3)]
+    parts = [Note("first"), *figures, Heading("one"), Note("a"), Heading("none"), Heading("two")]
+    tags = read(render("t", "", [Section("s", [*parts, Note("b")]), Section("other", [])]))
+    assert_inert(tags)
+    ids = {attributes.get("id") for _, attributes in tags.tags}
+    links = [attributes["href"] for tag, attributes in tags.tags if tag == "a"]
+    assert len(links) == 5, "two sections, and of the first what follows its table, one, two"
+    assert {str(link)[1:] for link in links} <= ids
+    names = [tag for tag, _ in tags.tags]
+    assert names.index("h3") < names.index("section") + 5, "the first table is seen at once"
+    assert names.count("details") == 1 + 3
+    assert "More: table 1, table 2" in tags.text
+
+
+def test_many_folds_are_folded_together() -> None:
+    parts = [part for n in range(20) for part in (Heading(f"image {n}"), Note("a"))]
+    tags = read(render("t", "", [Section("s", parts)]))
+    assert [tag for tag, _ in tags.tags].count("details") == 1 + 1 + 20
+
+
 @pytest.fixture
 def run(template: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
     monkeypatch.setenv(URL_VARIABLE, "off")
@@ -98,6 +120,21 @@ def test_unknown_experiments_are_told(run) -> None:  # type: ignore[no-untyped-d
     told = run("toy-concept")
     assert told.exit_code == 1
     assert "toy-concepts" in told.output
+
+
+@pytest.mark.slow
+def test_a_run_that_is_named(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    old, failed = run_uid("toy-concepts", 6), run_uid("toy-sae[k=16]", 1)
+    told = run(old, failed, "--out", str(tmp_path / "runs.html"))
+    assert told.exit_code == 0, told.output
+    tags = read((tmp_path / "runs.html").read_text())
+    assert_inert(tags)
+    assert f"toy-concepts, run {old}" in tags.text
+    assert "mean number behind 80 %" in " ".join(str(a.get("title")) for _, a in tags.tags)
+    assert f"run {failed} made no dataset: it is FAILED" in tags.text
+    told = run("20200101T000000-00000000")
+    assert told.exit_code == 1
+    assert "no run '20200101T000000-00000000'" in told.output
 
 
 def test_a_folder_that_is_not_there_is_told_before_the_work(  # type: ignore[no-untyped-def]

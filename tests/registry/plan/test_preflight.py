@@ -251,7 +251,7 @@ METRICS = [f"metric-{number}" for number in range(25)]
         ([*METRICS, "iou"], ["overlap", *METRICS], "metrics + overlap - iou"),
         (METRICS, METRICS[::-1], "metrics in another order"),
         ([*METRICS, "x"], ["x"], f"metrics - {' - '.join(METRICS[:3])} - {len(METRICS) - 3} more"),
-        (["x"], ["x", *METRICS[:4]], f"metrics + {' + '.join(METRICS[:4])}"),
+        (["x" * 40], ["x" * 40, *METRICS[:4]], f"metrics + {' + '.join(METRICS[:4])}"),
         ([8, 16], [8, 32], "metrics [8, 16] -> [8, 32]"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from textwrap import indent
 from typing import ClassVar
@@ -31,7 +31,7 @@ from registry.mongo.projector import SYNC, sync
 from registry.plan.preflight import UnmetNeedsError, look_ahead
 from registry.plan.probes import Probes, unprobed
 from registry.plan.project import Project
-from registry.plan.task import Task, Why
+from registry.plan.task import Plan, Task, Why
 from registry.record.journal import journal_root
 from registry.record.states import State
 from registry.store.parts import MOST_PARTS
@@ -139,8 +139,7 @@ def run(
             busy=busy,
             lacking=ahead.lacking,
         )
-    whole = {task.name for task in made.open}
-    print_results(outcome for outcome in outcomes if outcome.name in whole)
+    print_results(outcomes, made)
     left = {o.uid for o in outcomes if o.uid and not o.recorded} | _runs_elsewhere(project, chosen)
     recorded = journal_only or _store_records(project, left)
     if any(outcome.ending is State.INTERRUPTED for outcome in outcomes):
@@ -288,13 +287,16 @@ class Display(Watcher):
         out.print(f"{mark} {escape(task.title)}  {outcome.ending}{took}{message}")
 
 
-def print_results(outcomes: Iterable[TaskOutcome]) -> None:
-    """Print what the runs that completed found, as a table."""
+def print_results(outcomes: Sequence[TaskOutcome], made: Plan) -> None:
+    """Print what the runs that completed found, as a table; parts count as of the whole."""
+    took = {outcome.name: outcome.seconds for outcome in outcomes}
+    titles = {task.name: [each.title for each in task.in_parts()] for task in made.open}
     rows = []
     for outcome in outcomes:
-        if outcome.ending is State.COMPLETED and outcome.uid:
+        if outcome.ending is State.COMPLETED and outcome.uid and outcome.name in titles:
             found = ", ".join(f"{key} {text_of(value)}" for key, value in outcome.result.items())
-            rows.append((outcome.name, duration(outcome.seconds), found))
+            seconds = sum(took.get(title, 0.0) for title in titles[outcome.name])
+            rows.append((outcome.name, duration(seconds), found))
     if rows:
         out.print()
         print_table(("experiment", "took", "result"), rows)

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from registry import open_catalog
 from registry.cli import main
+from registry.commands.run import print_results
 from registry.declare.faults import DeclarationError, StageError
 from registry.execute.resolved import planned_task
 from registry.execute.runner import TaskOutcome
@@ -204,3 +205,17 @@ def test_the_command_says_what_is_cut_and_what_cannot_be(project: Project) -> No
     assert "files 0 to 1 of 5" not in told.partition("experiment")[2]
     listed = typed("runs", "parts")
     assert "parts part 2 of 2" in listed
+
+
+def test_what_parts_took_counts_as_of_the_whole(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = project.plan(["parts"], force=True)
+    (task,) = plan.open
+    outcomes = [
+        TaskOutcome(each.title, State.COMPLETED, f"run {number}", 10.0 + number)
+        for number, each in enumerate(task.in_parts())
+    ]
+    assert len(outcomes) == 4
+    print_results(outcomes, plan)
+    assert "46.0 s" in capsys.readouterr().out

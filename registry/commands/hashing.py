@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich import progress
 from rich.markup import escape
+from rich.table import Column
 
 from registry.plan.looking import Hashing, hashing_told
 from registry.terminal import err
@@ -55,14 +57,20 @@ class _Shown:
     def _draw(self, now: Hashing) -> None:
         if self.bar is None:
             self.bar = progress.Progress(
-                progress.TextColumn("hashing {task.description}"),
-                progress.BarColumn(bar_width=30),
+                progress.TextColumn(
+                    "{task.description}",
+                    table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+                ),
+                progress.BarColumn(bar_width=10),
                 progress.TextColumn("{task.fields[counted]}"),
                 progress.TimeRemainingColumn(),
                 console=err,
+                expand=True,
                 transient=True,
             )
-            self.bar.add_task(escape(now.path), total=now.n_bytes or None, counted="")
+            self.bar.add_task(
+                f"hashing {escape(Path(now.path).name)}", total=now.n_bytes or None, counted=""
+            )
             self.bar.start()
         self.bar.update(self.bar.task_ids[0], completed=now.bytes, counted=_counted(now))
 

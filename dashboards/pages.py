@@ -20,12 +20,12 @@ from dashboards.views.sections import RESULTS
 # hand's breadth above each title. A comment, since Streamlit would show a docstring on the page.
 READABLE = """<style>
 [data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
-[data-testid=stMainBlockContainer] { padding-top: 4rem; }
+[data-testid=stMainBlockContainer] { padding-top: 4rem; padding-bottom: 3rem; }
 [data-testid=stElementContainer]:has(> [data-testid=stHtml]):not(:has(p, figure, a)) {
   display: none; }
 @media (max-width: 1200px) {
-  .st-key-wide-columns > * > [data-testid=stHorizontalBlock] > [data-testid=stColumn],
-  .st-key-wide-columns > [data-testid=stHorizontalBlock] > [data-testid=stColumn] {
+  [class*=st-key-wide-columns] > * > [data-testid=stHorizontalBlock] > [data-testid=stColumn],
+  [class*=st-key-wide-columns] > [data-testid=stHorizontalBlock] > [data-testid=stColumn] {
     min-width: 100%; }
 }
 </style>"""

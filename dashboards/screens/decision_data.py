@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from dashboards.screens.frame import explained, tell
 from dashboards.server.explainer import Explainer, ExplainerError, input_key
 from dashboards.views.concepts import image_choice
 from dashboards.views.concepts.concepts import drawn
-from dashboards.views.concepts.decisions import NAMELESS, Naming, naming_of
+from dashboards.views.concepts.decision_names import NAMELESS, Naming, naming_of
 from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.parts.parts import Picture
 from dashboards.views.runs.advice import (
@@ -32,7 +32,14 @@ from registry.catalog.lineage import Entry, Lineage
 from registry.declare.stage import Input
 from registry.plan.project import recorded_input
 
+if TYPE_CHECKING:
+    from fact.traces.interventions import ConceptSurgery
+
 SHOWN = "Showing decisions explained in advance: the strongest concepts of each."
+
+
+Uploaded: TypeAlias = tuple[str, np.ndarray]
+"""Digest and picture, uint8 (y, x, colour), of what a reader brought."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Model:
         name: str,
         target: int | None,
         against: int | None,
-        uploaded: tuple[str, np.ndarray] | None = None,
+        uploaded: Uploaded | None = None,
     ) -> xr.Dataset:
         """Explain one of its images, or an uploaded one with its digest; what was is kept.
 
@@ -84,9 +91,39 @@ class Model:
             raise ExplainerError("the network or its concepts are not on this machine")
         key = (*input_key(self.concepts), self.device)
         explainer = _explainer(key, self.concepts, self.device, _side_of(self.decisions))
-        digest, picture = uploaded or ("", None)
-        named = "" if uploaded else name
-        return _explain(key, named, digest, target, against, explainer, picture)
+        return _explain(key, *_named(name, uploaded), target, against, explainer, uploaded)
+
+    def scale(
+        self,
+        name: str,
+        explained: xr.Dataset,
+        factors: Mapping[int, float],
+        uploaded: Uploaded | None = None,
+    ) -> xr.Dataset:
+        """Run the network on scaled concepts of an image that was explained.
+
+        Parameters
+        ----------
+        name, uploaded
+            As for :meth:`explain`.
+        explained : xr.Dataset
+            What that returned.
+        factors : mapping of int to float
+            By concept.
+
+        Raises
+        ------
+        ExplainerError
+            If that cannot be done.
+        """
+        if self.concepts is None:
+            raise ExplainerError("the network or its concepts are not on this machine")
+        key = (*input_key(self.concepts), self.device)
+        explainer = _explainer(key, self.concepts, self.device, _side_of(self.decisions))
+        against = int(explained["against"])
+        given = int(explained["target"]), None if against < 0 else against
+        opened = _opened(key, *_named(name, uploaded), *given, explainer, uploaded)
+        return explainer.scale(opened, factors)
 
 
 def read_model(catalog: Catalog, lineage: Lineage, entry: Entry, decisions: str) -> Model:
@@ -206,10 +243,31 @@ def _explain(
     target: int | None,
     against: int | None,
     _explainer: Explainer,
-    _picture: np.ndarray | None,
+    _uploaded: Uploaded | None,
 ) -> xr.Dataset:
-    picture = _explainer.read(name) if _picture is None else _explainer.fit(_picture)
-    return _explainer.explain(picture, target, against)
+    return _explainer.explain(_picture(_explainer, name, _uploaded), target, against)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _opened(
+    key: tuple[Any, ...],
+    name: str,
+    digest: str,
+    target: int,
+    against: int | None,
+    _explainer: Explainer,
+    _uploaded: Uploaded | None,
+) -> ConceptSurgery:
+    return _explainer.open_concepts(_picture(_explainer, name, _uploaded), target, against)
+
+
+def _named(name: str, uploaded: Uploaded | None) -> tuple[str, str]:
+    """Return what tells pictures apart: the name of one of the images, or a digest."""
+    return ("", uploaded[0]) if uploaded else (name, "")
+
+
+def _picture(explainer: Explainer, name: str, uploaded: Uploaded | None) -> np.ndarray:
+    return explainer.fit(uploaded[1]) if uploaded else explainer.read(name)
 
 
 # -- what concepts are called, and where they are -----------------------------------------------

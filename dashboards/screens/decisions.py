@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import streamlit as st
+import xarray as xr
 
 from dashboards.screens import frame as page
-from dashboards.screens.datasets import Made, whole
+from dashboards.screens.datasets import whole
 from dashboards.screens.decision_data import Model, read_model, read_naming, strongest_images
-from dashboards.screens.parts import show_part
+from dashboards.screens.parts import offer_figure, show_figure, show_part, wide_columns
 from dashboards.screens.shown import (
     choose_beside,
     choose_shown,
@@ -22,16 +23,26 @@ from dashboards.screens.shown import (
     tell_earlier,
 )
 from dashboards.server.explainer import ExplainerError
+from dashboards.views.concepts import decision_charts as charts
+from dashboards.views.concepts import decision_pictures as pictures
+from dashboards.views.concepts import decision_words as words
 from dashboards.views.concepts import decisions as view
-from dashboards.views.concepts import image_choice
+from dashboards.views.concepts import image_choice, what_if
+from dashboards.views.concepts.decision import Decision, Term, of_image, of_stored
+from dashboards.views.concepts.decision_names import Naming
 from dashboards.views.parts.parts import Pictures, file_name
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import Advice, without_datasets
+from dashboards.views.runs.chain import query
 from dashboards.views.runs.settings import cells_of
 from registry.catalog.lineage import Lineage
 
+BRIEF = (
+    "Every logit, before the bias, as the sum of what concepts contribute (Parchami-Araghi et al., "
+    "FaCT, NeurIPS 2025, arXiv 2510.25512)."
+)
 PREDICTED = "the prediction"
-WIDE, NARROW = 300, 200  # pixels of boxes
+WIDE, NARROW, SHORT = 260, 180, 150  # pixels of boxes
 ASK = ":material/compare_arrows:"
 
 
@@ -54,7 +65,7 @@ class Subject:
 
 def show() -> None:
     """Show the page."""
-    catalog = page.begin("Decisions", view.MEANING, shares=page.OF_A_MODEL)
+    catalog = page.begin("Decisions", BRIEF, shares=page.OF_A_MODEL)
     lineage = page.lineage(catalog)
     names = cells_of(lineage, "concepts")
     if not names:
@@ -62,6 +73,7 @@ def show() -> None:
         return
     _follow_link(lineage, names)
     row = st.container(horizontal=True, vertical_alignment="bottom")
+    question = st.container(horizontal=True, vertical_alignment="bottom")
     entry = choose_shown(catalog, lineage, row, "Experiment", names, WIDE)
     tell_earlier(catalog, lineage, [entry])
     model = read_model(catalog, lineage, entry, _decisions_of(lineage, entry.name, row))
@@ -70,8 +82,8 @@ def show() -> None:
     found = {what: made for what, made in beside.items() if made is not None}
     tell_beside(catalog, lineage, entry.name, found)
     keep_in_address([entry.cell], [entry.run], [made.run for made in found.values()])
-    subject = _choose(model)
-    target, against = _question(model)
+    subject = _choose(model, row, question)
+    target, against = _question(model, question)
     if subject is not None:
         _answer(model, naming, subject, target, against)
         run = entry.run or entry.cell
@@ -103,15 +115,14 @@ def _decisions_of(lineage: Lineage, name: str, slot: Any) -> str:
 # -- what to explain --------------------------------------------------------------------------
 
 
-def _choose(model: Model) -> Subject | None:
+def _choose(model: Model, slot: Any, row: Any) -> Subject | None:
     """Return the image to explain, by widgets that the address holds; None where there is none."""
     namers = [image_choice.ALL, image_choice.RIGHT, image_choice.WRONG]
     if model.concepts is not None:
         namers += [image_choice.EXPLAINED] if model.explained else []
         namers += [image_choice.UPLOAD]
-    row = st.container(horizontal=True, vertical_alignment="bottom")
     page.tell_unknown("from", namers)
-    which = row.segmented_control(
+    which = slot.segmented_control(
         "Images",
         namers,
         default=image_choice.ALL,
@@ -123,7 +134,7 @@ def _choose(model: Model) -> Subject | None:
     )
     if which == image_choice.UPLOAD:
         return _uploaded()
-    label = row.selectbox(
+    label = slot.selectbox(
         "Labelled",
         sorted({name for name in model.images["label"] if name}),
         index=None,
@@ -132,7 +143,7 @@ def _choose(model: Model) -> Subject | None:
         bind=page.BOUND,
         on_change=_go_to,
         args=("",),
-        width=NARROW,
+        width=SHORT,
     )
     every = which or image_choice.ALL
     chosen = image_choice.select_images(model.images, every, label or "", model.explained)
@@ -187,16 +198,15 @@ def _uploaded() -> Subject | None:
     return Subject(file.name, uploaded=(hashlib.sha256(content).hexdigest(), picture))
 
 
-def _question(model: Model) -> tuple[int | None, int | None]:
+def _question(model: Model, row: Any) -> tuple[int | None, int | None]:
     """Return the classes to explain: the target, None for the prediction, and one against it."""
     if model.concepts is None:
         return None, None
-    row = st.container(horizontal=True, vertical_alignment="bottom")
     options = [PREDICTED, *model.classes]
     page.tell_unknown("class", options)
     page.tell_unknown("against", model.classes)
     target = row.selectbox(
-        "Explain the logit of", options, key="class", bind=page.BOUND, width=WIDE
+        "Explain the logit of", options, key="class", bind=page.BOUND, width=NARROW
     )
     against = row.selectbox(
         "minus the logit of",
@@ -207,7 +217,7 @@ def _question(model: Model) -> tuple[int | None, int | None]:
         "is their difference.",
         key="against",
         bind=page.BOUND,
-        width=WIDE,
+        width=NARROW,
     )
     chosen = options.index(target) - 1
     return chosen if chosen >= 0 else None, None if against is None else options.index(against) - 1
@@ -217,7 +227,7 @@ def _question(model: Model) -> tuple[int | None, int | None]:
 
 
 def _answer(
-    model: Model, naming: view.Naming, subject: Subject, target: int | None, against: int | None
+    model: Model, naming: Naming, subject: Subject, target: int | None, against: int | None
 ) -> None:
     if model.concepts is None:
         _show_stored(model, naming, subject)
@@ -233,40 +243,54 @@ def _answer(
         return
     if against is not None and explains_itself:
         st.info("Both classes are the same. Showing its logit; choose another class to compare.")
-    decision = view.of_image(whole, subject.label)
-    show_decision(model, decision, naming, subject.name, lambda: _ask_further(model, decision))
+    decision = of_image(whole, subject.label)
+    show_decision(
+        model,
+        decision,
+        naming,
+        subject.name,
+        lambda: _ask_further(model, decision),
+        lambda names: _what_if(model, decision, whole, subject, names),
+    )
     with st.expander("Every concept present in the image"):
         name = file_name("decision", subject.name)
-        show_part(view.contributions_table(whole, naming, name))
+        show_part(charts.contributions_table(whole, naming, name))
 
 
-def _show_stored(model: Model, naming: view.Naming, subject: Subject) -> None:
+def _show_stored(model: Model, naming: Naming, subject: Subject) -> None:
     """Show what was explained in advance of an image, if it was."""
     if subject.uploaded or model.decisions is None or subject.name not in model.explained:
         return
     with page.explained():
-        decision = view.of_stored(whole(model.decisions), subject.name)
+        decision = of_stored(whole(model.decisions), subject.name)
         show_decision(model, decision, naming, subject.name)
 
 
-def _ask_further(model: Model, decision: view.Decision) -> None:
-    """Offer the next question: why not the class that it should have been, or the second.
+def _ask_further(model: Model, decision: Decision) -> None:
+    """Offer the next questions: why not the class that it should have been, nor those behind it.
 
-    Of a class that is not predicted, why the prediction and not this one.
+    Of a class that is not predicted, why the prediction and not this one. The key of a button is
+    its class, so that a click counts, for the class that was seen, also while the image changes.
     """
     if decision.target != decision.prediction and not decision.against:
         text = literal(f"Why {decision.prediction}, and not {decision.target}?")
         option = _option(model, decision, decision.target)
-        st.button(text, on_click=_ask_against, args=(option, PREDICTED), icon=ASK)
+        st.button(text, key="ask", on_click=_ask_against, args=(option, PREDICTED), icon=ASK)
         return
-    other = view.runner_up(decision)
-    if decision.against or other in ("", decision.target) or decision.classes is None:
-        return
-    text, option = literal(f"Why not {other}?"), _option(model, decision, other)
-    st.button(text, on_click=_ask_against, args=(option,), icon=ASK)
+    with st.container(horizontal=True, gap="small"):
+        for place, name in enumerate(charts.rivals(decision)):
+            is_asked = name == decision.against
+            st.button(
+                literal(f"or {name}?" if place else f"Why not {name}?"),
+                key=f"ask-{name}",
+                on_click=_ask_against,
+                args=(None if is_asked else _option(model, decision, name),),
+                icon=None if place else ASK,
+                type="primary" if is_asked else "secondary",
+            )
 
 
-def _option(model: Model, decision: view.Decision, name: str) -> str | None:
+def _option(model: Model, decision: Decision, name: str) -> str | None:
     """Return the option of the boxes that stands for a class; None where classes are not known."""
     if decision.classes is None:
         return None
@@ -282,17 +306,17 @@ def _ask_against(option: str | None, target: str = "") -> None:
 
 # -- one decision --------------------------------------------------------------------------------
 
-TILES = 4
-COLUMNS = (28, 16, 56)
-"""Widths of a concept's row: where it is in the image, words, and its gallery."""
+SUBJECT_AND_SUM = (6, 7)
+OTHER_LABELS = "second"
 
 
 def show_decision(
     model: Model,
-    decision: view.Decision,
-    naming: view.Naming,
+    decision: Decision,
+    naming: Naming,
     image: str,
     ask_further: Callable[[], None] = lambda: None,
+    what_if: Callable[[Naming], None] = lambda _: None,
 ) -> None:
     """Show a decision.
 
@@ -308,71 +332,126 @@ def show_decision(
         What the image is called.
     ask_further : callable
         Shows what can be asked next.
+    what_if : callable
+        Shows what comes of scaled concepts, which it is told the names of.
     """
-    st.subheader(literal(decision.question), anchor=False)
-    st.markdown(literal(view.verdict_line(decision)))
-    naming = naming.explaining(decision.target)
-    st.markdown(literal(view.reason_line(decision, naming)))
-    if decision.against:
-        st.caption(literal(view.meaning_of_shares(decision)))
-    if line := view.position_line(decision):
-        st.caption(literal(line))
-    ask_further()
     name = file_name("decision", image)
-    left, right = st.columns([5, 8], gap="large")
-    with left:
-        _subject(decision, image)
-        if (figure := view.classes_figure(decision, name)) is not None:
-            show_part(figure)
-    with right:
-        show_part(view.waterfall_figure(decision, naming, name))
-        with st.expander("Shares as a table"):
-            show_part(view.shares_table(decision, naming, name))
-    _terms(model, decision, naming)
-
-
-def _subject(decision: view.Decision, image: str) -> None:
-    show_part(view.subject_pictures(decision, image))
-
-
-def _terms(model: Model, decision: view.Decision, naming: view.Naming) -> None:
-    if decision.for_it:
-        st.markdown(f"**{literal(f'Concepts that {decision.favours}')}**")
-        _rows(model, decision, naming, decision.for_it)
+    subject, total = wide_columns(SUBJECT_AND_SUM)
+    with subject:
+        st.subheader(literal(decision.question), anchor=False)
+        sentence = f"{words.verdict_line(decision)} {words.sum_line(decision)}"
+        st.markdown(literal(sentence))
+        ask_further()
+        show_part(pictures.subject_pictures(decision, image))
+    title = st.container(horizontal=True, vertical_alignment="bottom")
+    naming = _naming_beside(decision, naming, title)
+    with total:
+        figure = charts.waterfall_figure(decision, naming, name)
+        show_figure(replace(figure, note=""), is_offered=False)
+    _terms(model, decision, naming, decision.for_it)
+    _strongest(model, decision.for_it)
     if decision.against_it:
-        title = literal(f"Concepts that {decision.opposes}")
-        with st.expander(title, expanded=view.matters(decision)):
-            _rows(model, decision, naming, decision.against_it)
-    here, about, _ = st.columns(COLUMNS)
-    with here:
-        show_part(view.pictures_in(decision, decision.others_explanation, decision.others_map))
-    about.markdown("**All others together**")
-    about.markdown(literal(view.others_line(decision)))
-    st.caption(view.ABOUT_PICTURES)
+        st.markdown(f"**{literal(f'Concepts that {decision.opposes}')}**")
+        _terms(model, decision, naming, decision.against_it)
+    what_if(naming)
+    with st.expander("All others, how exact the sum is, what pictures show, every class"):
+        st.markdown(literal(words.others_line(decision)))
+        show_part(pictures.others_picture(decision))
+        about = (words.position_line(decision), figure.note, pictures.ABOUT_PICTURES, view.MEANING)
+        for line in filter(None, about):
+            st.caption(literal(line))
+        show_part(charts.shares_table(decision, naming, name))
+        offer_figure(figure)
+        if (classes := charts.classes_figure(decision, name)) is not None:
+            show_part(classes)
 
 
-def _rows(
-    model: Model, decision: view.Decision, naming: view.Naming, terms: Sequence[view.Term]
-) -> None:
-    for term in terms:
-        here, words, gallery = st.columns(COLUMNS)
-        with here:
-            show_part(view.pictures_in(decision, term.explanation, term.map))
-        with words:
-            st.markdown(f"**{literal(naming.title(term.concept))}**")
-            st.markdown(literal(view.term_line(term, decision)))
-            if verdict := naming.verdict.get(term.concept):
-                st.caption(literal(verdict))
-            address = {**model.address, "concept": term.concept}
-            page.link_to("concepts", "About this concept", **address)
-        with gallery:
-            _strip(model.gallery, term.concept)
+def _naming_beside(decision: Decision, naming: Naming, row: Any) -> Naming:
+    """Return the names to show; where some only repeat the class, a reader chooses which."""
+    best, other = naming.explaining(decision.target), naming.otherwise(decision.target)
+    row.markdown(f"**{literal(f'Concepts that {decision.favours}')}**", width="content")
+    if not (line := words.repeats_line(decision, best)):
+        return best
+    if not any(term.concept in best.beyond for term in decision.for_it):
+        row.caption(literal(f"{line}."), width="content")
+        return best
+    chosen = row.toggle(
+        literal(f"{line}: show second labels"),
+        value=True,
+        key=OTHER_LABELS,
+        bind=page.BOUND,
+        help="The best label that is no class, where it is above chance. To name so for good: "
+        '`leave_out = ["class:*"]` or `prefer = "concepts"` of `evals.name_concepts`.',
+    )
+    return other if chosen else best
 
 
-def _strip(gallery: Made | None, concept: int) -> None:
-    """Show the images in which a concept is strongest; where it is in each, where one points."""
-    pictures = strongest_images(gallery, concept, TILES)
-    if pictures:
-        show_part(Pictures(pictures))
+def _terms(model: Model, decision: Decision, naming: Naming, terms: Sequence[Term]) -> None:
+    """Show where concepts are in the image."""
+
+    def link(concept: int) -> str:
+        return query("concepts", **model.address, concept=concept)
+
+    show_part(pictures.term_pictures(decision, naming, terms, link))
+
+
+def _strongest(model: Model, terms: Sequence[Term]) -> None:
+    """Show an image in which each of some concepts is strongest, below where it is here."""
+    found = {term.concept: strongest_images(model.gallery, term.concept, 1) for term in terms}
+    strongest = [
+        replace(picture, caption=f"{concept} in {picture.caption}")
+        for concept, drawn in found.items()
+        for picture in drawn
+    ]
+    if strongest:
+        show_part(Pictures(strongest, note="An image in which each of these is strongest."))
     else:
         st.caption("No pictures drawn.")
+
+
+# -- what if -------------------------------------------------------------------------------------
+
+
+@st.fragment
+def _what_if(
+    model: Model, decision: Decision, explained: xr.Dataset, subject: Subject, naming: Naming
+) -> None:
+    """Let a reader scale concepts, and show what was promised, and what the network does."""
+    st.markdown("**What if a concept were weaker, or gone?**", help=what_if.MEANING)
+    possible = what_if.concepts_to_scale(explained)
+    of = f"{subject.name}-{decision.target}-{decision.against}"
+    sliders, answer = wide_columns(SUBJECT_AND_SUM, "what-if")
+    with sliders:
+        chosen = st.multiselect(
+            "Concepts to scale",
+            possible,
+            default=possible[: what_if.FIRST],
+            format_func=naming.short,
+            key=f"scaled-{of}",
+        )
+        keys = {concept: f"scale-{of}-{concept}" for concept in chosen}
+        beside = st.columns(2)
+        factors = {
+            concept: beside[place % 2].slider(
+                literal(naming.called(concept)), 0, 200, 100, 5, "%d %%", key
+            )
+            / 100
+            for place, (concept, key) in enumerate(keys.items())
+        }
+        with st.container(horizontal=True):
+            st.button("Take all of these away", on_click=_set_all, args=(keys.values(), 0))
+            st.button("As it was", on_click=_set_all, args=(keys.values(), 100))
+    with answer:
+        try:
+            scaled = model.scale(subject.name, explained, factors, subject.uploaded)
+        except ExplainerError as error:
+            page.tell(Advice("Cannot run the network on this", str(error)), st.warning)
+            return
+        st.markdown(literal(what_if.answer_line(decision, scaled, factors)))
+        for figure in (what_if.promise_figure, what_if.classes_figure):
+            show_figure(figure(decision, scaled), is_offered=False)
+
+
+def _set_all(keys: Iterable[str], percent: int) -> None:
+    for key in keys:
+        st.session_state[key] = percent

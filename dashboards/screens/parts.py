@@ -35,9 +35,17 @@ PASSAGE = (
 NOTES = {"info": st.info, "warning": st.warning}
 
 
-def wide_columns(widths: Sequence[float]) -> list[DeltaGenerator]:
-    """Return columns that stand below each other where a window is narrow."""
-    with st.container(key="wide-columns"):
+def wide_columns(widths: Sequence[float], of: str = "") -> list[DeltaGenerator]:
+    """Return columns that stand below each other where a window is narrow.
+
+    Parameters
+    ----------
+    widths : sequence of float
+        Of the columns, relative to each other.
+    of : str
+        What they are of, where a page has several such.
+    """
+    with st.container(key=f"wide-columns-{of}" if of else "wide-columns"):
         return st.columns(widths, gap="medium")
 
 
@@ -108,8 +116,10 @@ def column_of(name: str, column: Column) -> Any:
     return config.Column(title, help=meaning, width=WIDE if column.is_wide else None)
 
 
-def show_figure(figure: Figure, **options: Any) -> None:
-    """Show a chart, with its download; options are those of `st.altair_chart`."""
+def show_figure(figure: Figure, is_offered: bool = True, **options: Any) -> None:
+    """Show a chart, with its download unless that stands elsewhere; options are those of
+    `st.altair_chart`.
+    """
     _title(figure.title)
     st.altair_chart(  # type: ignore[call-overload]
         _AsItIs(figure.chart),
@@ -118,6 +128,12 @@ def show_figure(figure: Figure, **options: Any) -> None:
         **options,
     )
     _footer(figure.note)
+    if is_offered:
+        offer_figure(figure)
+
+
+def offer_figure(figure: Figure) -> None:
+    """Offer a chart as SVG, to be drawn when it is asked for."""
     show_downloads((f"{figure.name}.svg", figure.svg, "image/svg+xml"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from registry.suggest import RefusalError
 
 if TYPE_CHECKING:
     from fact.data.images import ImageDataset
+    from fact.traces.interventions import ConceptSurgery
     from fact.traces.spliced import ConceptSource
 
 FALLBACK_SIDE = 224
@@ -117,6 +119,40 @@ class Explainer:
                     self._source, picture, target=given, against=against
                 )
                 return explained
+            except (ValueError, RuntimeError) as error:
+                raise ExplainerError(str(error)) from error
+
+    def open_concepts(
+        self, picture: np.ndarray, target: int, against: int | None = None
+    ) -> ConceptSurgery:
+        """Return a picture whose concepts :meth:`scale` scales; parameters as of :meth:`explain`.
+
+        Raises
+        ------
+        ExplainerError
+            If the network does not take such a picture.
+        """
+        from fact.traces.interventions import open_image
+
+        with self._lock:
+            try:
+                return open_image(self._source, picture, target, against)
+            except (ValueError, RuntimeError) as error:
+                raise ExplainerError(str(error)) from error
+
+    def scale(self, opened: ConceptSurgery, factors: Mapping[int, float]) -> xr.Dataset:
+        """Run the network on scaled concepts: see :func:`fact.traces.interventions.scale_concepts`.
+
+        Raises
+        ------
+        ExplainerError
+            If that cannot be done.
+        """
+        from fact.traces.interventions import scale_concepts
+
+        with self._lock:
+            try:
+                return scale_concepts(opened, factors)
             except (ValueError, RuntimeError) as error:
                 raise ExplainerError(str(error)) from error
 

@@ -84,6 +84,21 @@ def as_tensor(values: AnyArray, dims: Dims = (), like: Tensor | None = None) -> 
     return tensor if like is None else tensor.to(like)
 
 
+def as_rgb(picture: AnyArray) -> NDArray[np.uint8]:
+    """Return a picture as uint8 (y, x, colour)."""
+    flat = isinstance(picture, xr.DataArray) and picture.ndim == 2
+    array = as_numpy(picture, ("y", "x") if flat else ("y", "x", "colour"))
+    grey = array.ndim == 2
+    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] == 3)):
+        raise ValueError(
+            f"a picture of shape {array.shape} and type {array.dtype}; expected uint8 (y, x, 3) "
+            "or (y, x)"
+        )
+    if not array.size:
+        raise ValueError(f"a picture of shape {array.shape}; expected at least one pixel")
+    return np.repeat(array[..., None], 3, axis=2) if grey else array
+
+
 def image_ids(images: AnyArray) -> NDArray[Any]:
     """Return the ids of images: those of a DataArray, else their numbers, as strings."""
     names = _names(images)

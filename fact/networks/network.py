@@ -246,6 +246,15 @@ class Network:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise NetworkError(f"the network puts out {shape}; expected (image, class)")
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the probabilities of logits ``(…, class)`` that are before the bias.
+
+        Of a B-cos network by a sigmoid for each class, since it is trained by a yes or no for each;
+        of others by softmax.
+        """
+        biased = logits + (self.logit_bias or 0.0)
+        return biased.sigmoid() if self.bcos else biased.softmax(dim=-1)
+
     def class_names(self, count: int) -> tuple[str, ...]:
         """Names of ``count`` classes; their numbers where the network does not know them.
 

@@ -19,7 +19,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from fact.networks.arrays import AnyArray, as_numpy, slices
+from fact.networks.arrays import AnyArray, as_rgb, slices
 from fact.traces.attribution import concept_maps, logit_maps, paint, pixel_coordinates
 from fact.traces.choices import rows_of_images
 from fact.traces.config import DecisionConfig
@@ -171,7 +171,7 @@ def explain_image(
     of a B-cos network are per class and need not add up to 1: it is trained by binary cross-entropy
     (Böhle et al., "B-cos Networks", CVPR 2022). Those of others are by softmax.
     """
-    pixels = source.network.geometry.apply(_as_rgb(picture))[None]
+    pixels = source.network.geometry.apply(as_rgb(picture))[None]
     source = source.probed(pixels)
     given = source.network, source.layer, source.sae, pixels, target
     traced = trace_concepts(*given, against=against, tolerance=tolerance).isel(image=0, drop=True)
@@ -186,9 +186,7 @@ def explain_image(
     maps = _explain(source, pixels, shown[None], targets, smooth, rival)
     hidden = np.setdiff1d(traced["concept"], shown)
     others = traced["contribution"].values[hidden].sum(dtype=np.float64)
-    biased = torch.from_numpy(traced["logits"].values + (source.network.logit_bias or 0.0))
-    of_one = source.network.bcos  # trained by a yes or no for each class
-    probability = biased.sigmoid() if of_one else biased.softmax(dim=0)
+    probability = source.network.probabilities(torch.from_numpy(traced["logits"].values))
     kept = [name for name in traced.data_vars if name not in ("reconstruction_error", "against")]
     offset = float(traced["offset"]) if "offset" in traced else 0.0
     given = traced["contribution"].values.sum(dtype=np.float64) + offset
@@ -200,7 +198,7 @@ def explain_image(
         "probability": (
             "class",
             probability.numpy(),
-            f"{'sigmoid' if of_one else 'softmax'} of the logit with its bias",
+            f"{'sigmoid' if source.network.bcos else 'softmax'} of the logit with its bias",
         ),
         "others": ((), float(others), "contributions of all others"),
         "position": ((), position, "part of the logit that is in no pixel, nor the offset"),
@@ -236,21 +234,6 @@ def strongest(contribution: NDArray[np.floating], most: int) -> NDArray[np.int64
     against = against[contribution[against] < 0][:most]
     found = np.concatenate([for_it, against]).astype(np.int64)
     return found if len(found) else np.array([EMPTY], dtype=np.int64)
-
-
-def _as_rgb(picture: AnyArray) -> NDArray[np.uint8]:
-    """Return a picture as uint8 (y, x, colour)."""
-    flat = isinstance(picture, xr.DataArray) and picture.ndim == 2
-    array = as_numpy(picture, ("y", "x") if flat else ("y", "x", "colour"))
-    grey = array.ndim == 2
-    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] == 3)):
-        raise ValueError(
-            f"a picture of shape {array.shape} and type {array.dtype}; expected uint8 (y, x, 3) "
-            "or (y, x)"
-        )
-    if not array.size:
-        raise ValueError(f"a picture of shape {array.shape}; expected at least one pixel")
-    return np.repeat(array[..., None], 3, axis=2) if grey else array
 
 
 def _explain(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fact.data.images import batches, generator_for
-from fact.networks.arrays import AnyArray, checked_labels, image_ids, slices, take
+from fact.networks.arrays import AnyArray, as_rgb, checked_labels, image_ids, slices, take
 from fact.networks.layers import resume
 from fact.networks.linearity import N_IMAGES
 from fact.networks.network import Network, as_network
@@ -144,11 +144,17 @@ class ConceptSurgery:
     target : callable
         Takes the logits ``(image, class)``, returns the class to look at ``(image,)``; see
         :func:`fact.traces.spliced.picks`.
+    against : callable, optional
+        The same of a class whose logit is taken away from it.
 
     Attributes
     ----------
+    source : ConceptSource
+        As given.
     target : Tensor
         ``(image,)``, the class whose logit is looked at.
+    against : Tensor or None
+        ``(image,)``, the class whose logit is taken away; None where there is none.
     presence, contribution : Tensor
         ``(image, concept)``, of the untouched images.
     offset : Tensor or None
@@ -159,11 +165,13 @@ class ConceptSurgery:
         ``(image, class)``, before the bias, of the untouched images.
     """
 
-    def __init__(self, source: ConceptSource, encoded: Tensor, target: Pick):
-        self._source, self._one = source, encoded[:1]
+    def __init__(
+        self, source: ConceptSource, encoded: Tensor, target: Pick, against: Pick | None = None
+    ):
+        self.source, self._one = source, encoded[:1]
         with torch.enable_grad():
             spliced = forward_spliced(source, encoded)
-            logit, self.target, _ = spliced.explain(target)
+            logit, self.target, self.against = spliced.explain(target, against)
             self.offset = spliced.offset(logit)
             entries = spliced.at_codes(logit)
         self._concepts = spliced.concepts
@@ -182,8 +190,8 @@ class ConceptSurgery:
         """Return the logits ``(image, class)`` when concepts are scaled by ``(image, concept)``."""
         values = self._codes.values * self._concepts.at_entries(self._codes, factors)
         reconstruction = self._concepts.decode(Codes(values, self._codes.indices))
-        network = self._source.network
-        with network.explanation_mode(), resume(network.module, self._source.layer, reconstruction):
+        network = self.source.network
+        with network.explanation_mode(), resume(network.module, self.source.layer, reconstruction):
             return network.logits(self._one)
 
     def promise(self, factors: Tensor) -> Tensor:
@@ -193,6 +201,85 @@ class ConceptSurgery:
         """
         promised = (self.contribution * factors).sum(dim=1) + self._missed
         return promised if self.offset is None else promised + self.offset
+
+
+def open_image(
+    source: ConceptSource, picture: AnyArray, target: int, against: int | None = None
+) -> ConceptSurgery:
+    """Return one image whose concepts can be scaled, see :func:`scale_concepts`.
+
+    Parameters
+    ----------
+    source : ConceptSource
+        A network, the layer, and its concepts.
+    picture : array of uint8, (y, x, colour) or (y, x)
+        As for :func:`fact.explain_image`.
+    target : int
+        Index of the class whose logit is looked at.
+    against : int, optional
+        Index of a class whose logit is taken away from it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such class, or the picture is none.
+    """
+    pixels = source.network.geometry.apply(as_rgb(picture))[None]
+    source = source.probed(pixels)
+    pick, other = picks(source.network, target, against, None, slice(0, 1))
+    return ConceptSurgery(source, source.network.encode(pixels), pick, other)
+
+
+def scale_concepts(surgery: ConceptSurgery, factors: Mapping[int, float]) -> xr.Dataset:
+    """Run a network on an image some of whose concepts are scaled, beside what was promised.
+
+    Parameters
+    ----------
+    surgery : ConceptSurgery
+        Of one image; see :func:`open_image`.
+    factors : mapping of int to float
+        By concept: 0 takes it away, 1 leaves it. What is not named is left.
+
+    Returns
+    -------
+    Dataset
+        Dimensionless. ``logits``, before the bias, and ``probability`` (class): of the network on
+        the scaled concepts. ``before``, ``promised``, ``measured``: what is looked at, a logit or
+        the difference of two, with all concepts as they are; by contributions scaled alike, with
+        frozen weights; and by the network. ``prediction``; ``exact``, whether contributions are.
+
+    Raises
+    ------
+    ValueError
+        If there is no such concept.
+    """
+    count = surgery.presence.shape[1]
+    if unknown := [one for one in factors if not 0 <= one < count]:
+        raise ValueError(f"concepts {unknown[:4]}; expected 0 to {count - 1}")
+    scale = torch.ones_like(surgery.presence)
+    for concept, factor in factors.items():
+        scale[0, concept] = factor
+    logits, network = surgery.measure(scale), surgery.source.network
+
+    def looked_at(given: Tensor) -> float:
+        rival = 0.0 if surgery.against is None else given[0, surgery.against[0]].item()
+        return float(given[0, surgery.target[0]].item() - rival)
+
+    numbers = {
+        "before": looked_at(surgery.logits),
+        "promised": float(surgery.promise(scale)[0]),
+        "measured": looked_at(logits),
+    }
+    return xr.Dataset(
+        {
+            "logits": ("class", logits[0].cpu().numpy()),
+            "probability": ("class", network.probabilities(logits)[0].cpu().numpy()),
+            "prediction": int(logits[0].argmax()),
+            "exact": surgery.source.exact,
+            **numbers,
+        },
+        {"class": np.array(network.class_names(logits.shape[1]), dtype=object)},
+    )
 
 
 @dataclass(frozen=True)

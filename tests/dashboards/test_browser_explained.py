@@ -109,6 +109,22 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
     idle(page)
     page.locator("[data-testid=stVegaLiteChart]").nth(1).wait_for()  # at least two
     picture(page, "walk-3-decision")
+    height = page.get_by_test_id("stMain").evaluate("e => e.scrollHeight")
+    assert height < 2500, "a decision is one screen, and what is behind it a little more"
+    map_of_a_concept = page.locator(".fb-pictures").nth(1).locator(".fb-look").first.bounding_box()
+    assert map_of_a_concept
+    assert map_of_a_concept["y"] + map_of_a_concept["height"] < 1100, "in the first screen"
+
+    weaker = page.get_by_role("slider").first
+    weaker.focus()
+    begun = time.monotonic()
+    weaker.press("Home")
+    see(page, "Promised: ")
+    assert time.monotonic() - begun < 5
+    see(page, "It becomes ")
+    idle(page)
+    picture(page, "what-if")
+
     page.get_by_role("button", name="Next", exact=True).click()
     idle(page)
     asked(page, "image=test/00001")
@@ -125,7 +141,7 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
     visit(page, page.url)
     see(page, ", and not ")
     steps = page.evaluate("history.length")
-    page.get_by_text("About this concept").first.click()
+    page.locator(".fb-pictures .fb-go").first.click()
     page.wait_for_url("**/concepts?*concept=*")
     see(page, "accuracy, spliced")
     see(page, "Can this name be trusted?")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,49 @@ def test_the_next_question_is_a_click(open_page: Open, explained_template: Path)
     assert ", and not " in page.subheader[0].value
     assert page.selectbox(key="against").value
     assert page.query_params["against"] == page.selectbox(key="against").value
+
+
+def test_the_question_stays_a_click_whatever_was_asked_and_whichever_image_comes(
+    open_page: Open, explained_template: Path
+) -> None:
+    def asking(page: AppTest) -> list[Any]:
+        return [button for button in page.button if (button.key or "").startswith("ask-")]
+
+    page = open_page(explained_template, {"image": "test/00003"})
+    assert len(asking(page)) == 3
+    second = asking(page)[1]
+    assert second.label == f"or {second.key.removeprefix('ask-')}?"
+    page = second.click().run()
+    other = page.selectbox(key="against").value
+    assert page.subheader[0].value.endswith(f", and not {other}?")
+    assert asking(page)[1].label == f"or {other}?"
+    page = next(button for button in page.button if button.label == "Next").click().run()
+    assert not page.exception
+    first = asking(page)[0]
+    page = first.click().run()
+    assert page.subheader[0].value.endswith(f", and not {first.key.removeprefix('ask-')}?")
+    page = asking(page)[0].click().run()
+    assert page.selectbox(key="against").value is None, "a second click takes it back"
+
+
+def test_concepts_are_scaled_by_sliders(open_page: Open, explained_template: Path) -> None:
+    page = open_page(explained_template, {"image": "test/00003"})
+    assert "Nothing is changed yet" in told(page)
+    assert len(page.slider) == 4
+    page = page.slider[0].set_value(0).run()
+    assert not page.exception
+    given = all_concepts(page).set_index("concept")["contribution"]
+    name = page.slider[0].key.rpartition("-")[2]
+    line = next(m.value for m in page.markdown if "Promised" in m.value).replace("\\", "")
+    assert f"({-given[int(name)]:+.3g})" in line.partition("It becomes")[0]
+    assert "The network " in line
+    button = {button.label: button for button in page.button}
+    page = button["Take all of these away"].click().run()
+    assert [slider.value for slider in page.slider] == [0] * 4
+    page = {button.label: button for button in page.button}["As it was"].click().run()
+    assert "Nothing is changed yet" in told(page)
+    page = next(button for button in page.button if button.label == "Next").click().run()
+    assert [slider.value for slider in page.slider] == [100] * 4
 
 
 def test_a_class_against_itself_is_told(open_page: Open, explained_template: Path) -> None:
@@ -396,14 +440,16 @@ def test_decisions_of_another_version_leave_the_rest(
 def test_a_hostile_name_of_a_concept_is_shown_as_it_is(
     open_page: Open, explained_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dashboards.views.concepts import decisions
+    from dashboards.views.concepts.decision_names import Naming
 
-    named = decisions.Naming(dict.fromkeys(range(24), HOSTILE), dict.fromkeys(range(24), "[x](y)"))
+    named = Naming(dict.fromkeys(range(24), HOSTILE), dict.fromkeys(range(24), "[x](y)"))
     monkeypatch.setattr("dashboards.screens.decision_data.naming_of", lambda *_: named)
     page = open_page(explained_template)
     assert not page.exception
     assert "<script>" not in told(page)
-    assert "script" in told(page)
+    assert f"· {escape(HOSTILE)}" in figures(page)
+    assert "<script" not in figures(page)
+    assert any("script" in slider.label for slider in page.slider)
     assert "[x](y)" not in told(page)
 
 

@@ -64,6 +64,26 @@ def test_a_difference_is_that_of_two_logits(real: Catalog) -> None:
         explainer.explain(picture, 99)
 
 
+def test_concepts_are_scaled_in_the_network_itself(real: Catalog) -> None:
+    explainer = Explainer(real.input("concepts"))
+    picture = explainer.read("test/00003")
+    explained = explainer.explain(picture, 4, 2)
+    opened = explainer.open_concepts(picture, 4, 2)
+    first, second = explained["top_concept"].values[:2].tolist()
+    scaled = explainer.scale(opened, {first: 0.0, second: 2.0})
+    change = explained["contribution"].sel(concept=second) - explained["contribution"][first]
+    promised = float(scaled["promised"] - scaled["before"])
+    assert promised == pytest.approx(float(change), rel=1e-3, abs=1e-5)
+    logits = scaled["logits"].values
+    assert float(scaled["measured"]) == pytest.approx(float(logits[4] - logits[2]), abs=1e-5)
+    again = explainer.explain(picture, 4, 2)
+    np.testing.assert_array_equal(again["logits"], explained["logits"])
+    with pytest.raises(ExplainerError, match="expected 0 to"):
+        explainer.scale(opened, {9999: 0.0})
+    with pytest.raises(ExplainerError, match="target classes"):
+        explainer.open_concepts(picture, 99)
+
+
 def test_many_readers_at_once_are_told_what_one_is(real: Catalog) -> None:
     explainer = Explainer(real.input("concepts"))
     pictures = [explainer.read(f"test/{number:05d}") for number in range(8)]

@@ -11,7 +11,9 @@ import torch
 
 import fact
 import registry
-from dashboards.views.concepts import decisions as view
+from dashboards.views.concepts import decision_charts as charts
+from dashboards.views.concepts.decision import of_stored
+from dashboards.views.concepts.decision_words import reason_line
 from dashboards.views.concepts.training import sae_parts
 from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
@@ -134,16 +136,16 @@ def test_decisions_show_the_offset(project: Project) -> None:
     total = decisions["contribution"].sum("rank") + decisions["others"] + decisions["offset"]
     np.testing.assert_allclose(total, decisions["logit"], atol=1e-5)
     for image in decisions["image"].values.astype(str):
-        decision = view.of_stored(decisions, image)
-        frame = view.waterfall_frame(decision)
-        assert view.OFFSET in frame["label"].tolist()
+        decision = of_stored(decisions, image)
+        frame = charts.waterfall_frame(decision)
+        assert charts.OFFSET in frame["label"].tolist()
         assert frame["value"][:-1].sum() == pytest.approx(decision.logit, abs=1e-5)
-        shares = view.shares_frame(decision)
+        shares = charts.shares_frame(decision)
         rows = shares["contribution"].to_numpy()
         summed = (shares["name"] == "all that speaks for it").to_numpy().copy()
         summed[-1] = True
         assert rows[~summed].sum() == pytest.approx(decision.logit, abs=1e-5)
-        assert "and the offset" in view.reason_line(decision)
+        assert "and the offset" in reason_line(decision)
 
 
 def test_an_sae_of_another_scale_is_refused_with_a_hint(

@@ -302,7 +302,7 @@ def waterfall(frame: pd.DataFrame, *, x_title: str) -> alt.LayerChart:
     )
     text = alt.Chart().mark_text(align="left", dx=4, color=GREY)
     text = text.encode(x=alt.X("right:Q"), y=y, text=alt.Text("signed:N"))
-    return layers(bar, text, data=known, height={"step": ROW + 4})
+    return layers(bar, text, data=known, height={"step": ROW - 2})
 
 
 def _rows_of(labels: pd.Series) -> alt.Y:

@@ -20,7 +20,9 @@ from fact.traces.interventions import (
     area,
     intervene,
     intervention_table,
+    open_image,
     rank_concepts,
+    scale_concepts,
     summarise,
 )
 from fact.traces.plots import EMPTY
@@ -83,6 +85,40 @@ def test_untouched_images_have_their_own_logits_and_contributions(kind: str) -> 
     np.testing.assert_allclose(surgery.presence, traced["presence"], rtol=1e-9)
     np.testing.assert_allclose(surgery.contribution, traced["contribution"], rtol=1e-9, atol=1e-14)
     np.testing.assert_allclose(surgery.promise(one), traced["logit"], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["sae", "channels", "tokens"])
+@pytest.mark.parametrize("against", [None, 1])
+def test_one_image_with_scaled_concepts_is_that_of_codes_scaled_by_hand(
+    kind: str, against: int | None
+) -> None:
+    _, *parts = surgery_on(kind)
+    network, layer, sae, _ = parts
+    picture = tiny.images(3)[0]
+    source = ConceptSource(network, layer, sae)
+    opened = open_image(source, picture, 2, against)
+    there = np.flatnonzero(opened.presence[0].numpy())[:2].tolist()
+    factors = {there[0]: 0.0, there[1]: 1.5}
+    got = scale_concepts(opened, factors)
+    dense = np.ones(opened.presence.shape[1])
+    dense[list(factors)] = list(factors.values())
+    expected = by_hand(*parts, 0, dense)
+    np.testing.assert_allclose(got["logits"], expected, rtol=1e-9, atol=1e-12)
+    rival = 0 if against is None else expected[against]
+    assert float(got["measured"]) == pytest.approx(expected[2] - rival)
+    explained = fact.explain_image(source, picture, target=2, against=against)
+    assert float(got["before"]) == pytest.approx(float(explained["logit"]), rel=1e-5, abs=1e-7)
+    given = explained["contribution"].values.astype(np.float64)
+    change = sum((factor - 1) * given[one] for one, factor in factors.items())
+    promised = float(got["promised"] - got["before"])
+    assert promised == pytest.approx(change, rel=1e-4, abs=1e-7)
+    assert int(got["prediction"]) == expected.argmax()
+    bias = network.logit_bias or 0.0
+    np.testing.assert_allclose(got["probability"], 1 / (1 + np.exp(-expected - bias)), rtol=1e-9)
+    untouched = scale_concepts(opened, {})
+    assert float(untouched["measured"]) == pytest.approx(float(untouched["before"]))
+    with pytest.raises(ValueError, match=r"concepts \[-1\]; expected 0 to"):
+        scale_concepts(opened, {-1: 0.0})
 
 
 def test_a_linear_network_keeps_every_promise() -> None:

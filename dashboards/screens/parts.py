@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -12,7 +12,9 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.views.parts.parts import (
     PICTURE,
+    Answer,
     Figure,
+    Fold,
     Heading,
     Note,
     Number,
@@ -32,6 +34,10 @@ PASSAGE = (
     '<mark style="background: rgba(255, 190, 0, 0.45); color: inherit; font-weight: 600; '
     'border-radius: 3px; padding: 0 1px">{}</mark><u>{}</u>{}<br><small>{}</small></p>'
 )
+ANSWER = (
+    '<p style="margin: 0.5rem 0; font-size: 1.25rem; line-height: 1.45; font-weight: 500; '
+    'max-width: 60rem; overflow-wrap: anywhere">{}</p>'
+)
 NOTES = {"info": st.info, "warning": st.warning}
 
 
@@ -49,13 +55,13 @@ def wide_columns(widths: Sequence[float], of: str = "") -> list[DeltaGenerator]:
         return st.columns(widths, gap="medium")
 
 
-def show_parts(parts: Iterable[Part]) -> None:
+def show_parts(parts: Iterable[Part | Fold]) -> None:
     """Show parts one below the other."""
     for part in parts:
         show_part(part)
 
 
-def show_part(part: Part) -> None:
+def show_part(part: Part | Fold) -> None:
     """Show one part."""
     SHOWN[type(part)](part)
 
@@ -78,10 +84,9 @@ def show_table(table: Table, **options: Any) -> None:
             table.frame,
             hide_index=True,
             placeholder="",
-            alt=table.title or table.name,
             height=3 + ROW * (min(len(table.frame), table.in_sight) + 1),
             column_config=columns_of(table),
-            **options,
+            **{"alt": table.title or table.name, **options},
         )
     _footer(table.note)
     if not table.frame.empty:
@@ -124,8 +129,7 @@ def show_figure(figure: Figure, is_offered: bool = True, **options: Any) -> None
     st.altair_chart(  # type: ignore[call-overload]
         _AsItIs(figure.chart),
         width="stretch",
-        alt=figure.title or figure.name,
-        **options,
+        **{"alt": figure.title or figure.name, **options},
     )
     _footer(figure.note)
     if is_offered:
@@ -147,6 +151,16 @@ class _AsItIs:
         """Return the specification, as Streamlit asks for it."""
         specification: dict[str, Any] = self.chart.to_dict(validate=False)
         return specification
+
+
+def _fold(fold: Fold) -> None:
+    """Show a title that opens what belongs to it; a part of that title does not say it again."""
+    with st.expander(literal(fold.title)):
+        for part in fold.parts:
+            if isinstance(part, Table | Figure) and part.title == fold.title:
+                SHOWN[type(part)](replace(part, title=""), alt=part.title)
+            else:
+                show_part(part)
 
 
 def _pictures(part: Pictures) -> None:
@@ -190,7 +204,9 @@ def show_downloads(*files: tuple[str, Callable[[], str | bytes], str]) -> None:
 
 SHOWN: dict[type, Callable[..., object]] = {
     Heading: lambda part: st.subheader(literal(part.text), anchor=False),
+    Answer: lambda part: st.html(ANSWER.format(escape(part.text))),
     Note: lambda part: NOTES.get(part.kind, st.caption)(literal(part.text)),
+    Fold: _fold,
     Numbers: lambda part: show_numbers(part.numbers),
     Table: show_table,
     Figure: show_figure,

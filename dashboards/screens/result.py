@@ -12,7 +12,7 @@ from dashboards.screens.datasets import Made, made_by, whole
 from dashboards.screens.parts import show_parts
 from dashboards.screens.shown import choose_several, keep_in_address, tell_earlier
 from dashboards.views.concepts.labels import with_names
-from dashboards.views.parts.parts import Part
+from dashboards.views.parts.parts import Fold, Part
 from dashboards.views.parts.text import literal
 from dashboards.views.results.view import Choice, ResultView
 from dashboards.views.runs.advice import without_datasets
@@ -93,12 +93,12 @@ def _parts(
     chosen: tuple[tuple[str, str], ...],
     _result: ResultView,
     _datasets: dict[str, xr.Dataset],
-) -> list[Part]:
+) -> list[Part | Fold]:
     """Return what is shown of datasets, names among them, for what is chosen.
 
     It is kept, since every click draws the page anew.
     """
-    return _result.parts(_datasets, **dict(chosen))
+    return _result.shown(_datasets, **dict(chosen))
 
 
 def _lead_on(lineage: Lineage, entries: Sequence[Entry]) -> None:

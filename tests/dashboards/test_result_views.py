@@ -104,14 +104,14 @@ def test_a_fall_between_settings_is_told_in_words() -> None:
         "shifted": fabricate_results.identification(1.0),
     }
     parts = identification.VIEW.parts(datasets)
-    assert parts[0] == Note(
+    assert parts[3] == Note(
         "From plain to shifted, AUPRC changes by more than 0.05: cosine 0.990 → 0.090.", "info"
     )
     frame = table(parts, "Setting by setting")
     assert frame["metric"].iloc[0] == "cosine"
     assert frame["change shifted"].iloc[0] == pytest.approx(-0.9)
     same = identification.VIEW.parts({"a": datasets["plain"], "b": datasets["plain"]})
-    assert "by no metric" in same[0].text  # type: ignore[union-attr]
+    assert "by no metric" in same[2].text  # type: ignore[union-attr]
 
 
 def test_settings_of_other_metrics_are_compared_where_they_can_be() -> None:
@@ -551,7 +551,7 @@ def test_too_many_neurons_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_heat_map_is_never_larger_than_it_can_be_read() -> None:
     own = fabricate_results.scores(n_neurons=100, n_concepts=90)
     parts = scores.VIEW.parts({"a": own}, metric="recall")
-    figure = next(part for part in parts if isinstance(part, Figure))
+    figure = next(p for p in parts if isinstance(p, Figure) and p.title == "Scores by recall")
     data = figure.chart.data
     assert data["x"].nunique() <= scores.MOST_DRAWN
     assert data["y"].nunique() == scores.MOST_DRAWN

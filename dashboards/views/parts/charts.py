@@ -6,7 +6,7 @@ ground; no chart says anything by colour alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -517,6 +517,44 @@ def heat(
     ink = alt.Color("ink:N", scale=None)
     texts = alt.Chart().mark_text(fontSize=11).encode(text=alt.Text("text:N"), color=ink, **side)
     return layers(cells, texts, **shared).resolve_scale(color="independent")
+
+
+TINTS = ("#99d8c7", "#f5d899", "#eebf99", "#d0d0d0")
+"""Green, orange, vermilion and grey on which black is read, on either ground."""
+
+
+def signs(frame: pd.DataFrame, *, looks: Mapping[str, str]) -> Any:
+    """Return a matrix of states: each cell has a colour, and says its state by a sign too.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        A row per cell: ``x``, ``y`` (texts, drawn in their order), ``state``, a key of the looks,
+        and ``text``, what the cell says.
+    looks : mapping of str to str
+        At most four states, the best first, with what they are called in the legend.
+    """
+    columns, rows = (list(dict.fromkeys(frame[name].tolist())) for name in ("x", "y"))
+    known = frame[["x", "y", "text"]].assign(name=frame["state"].map(looks))
+    x_axis = alt.Axis(labelAngle=-40 if len(columns) > 2 else 0, labelLimit=160, orient="top",
+                      labelOverlap=False)  # fmt: skip
+    y_axis = alt.Axis(labelLimit=260, labelOverlap=False)
+    side = {
+        "x": alt.X("x:N", sort=columns, title=None, axis=x_axis),
+        "y": alt.Y("y:N", sort=rows, title=None, axis=y_axis),
+        "tooltip": [alt.Tooltip("y:N", title="row"), alt.Tooltip("x:N", title="column"),
+                    alt.Tooltip("name:N", title="state"), alt.Tooltip("text:N", title="says")],
+    }  # fmt: skip
+    names = list(dict.fromkeys(looks.values()))
+    scale = alt.Scale(domain=names, range=list(TINTS[: len(names)]))
+    legend = alt.Legend(title=None, orient="top", symbolType="square")
+    colour = alt.Color("name:N", scale=scale, legend=legend)
+    cells = alt.Chart().mark_rect(stroke="white", strokeWidth=1)
+    cells = cells.encode(color=colour, **side)
+    texts = (
+        alt.Chart().mark_text(fontSize=12, color="black").encode(text=alt.Text("text:N"), **side)
+    )
+    return layers(cells, texts, data=known, height={"step": CELL})
 
 
 def _angle(columns: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ downloaded of each is said here once: a table as CSV and LaTeX, a figure as SVG.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -63,6 +63,29 @@ class Note:
 
     text: str
     kind: str = "caption"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What numbers say in one sentence, with which a page begins: plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Parts that are there when they are asked for.
+
+    Attributes
+    ----------
+    title : str
+        What they are, which is always seen.
+    parts : sequence of Part
+        No folds.
+    """
+
+    title: str
+    parts: Sequence[Part]
 
 
 @dataclass(frozen=True)
@@ -248,7 +271,28 @@ class Passages:
     note: str = ""
 
 
-Part: TypeAlias = Heading | Note | Numbers | Table | Figure | Pictures | Passages
+Part: TypeAlias = Answer | Heading | Note | Numbers | Table | Figure | Pictures | Passages
+
+
+def folded(parts: Iterable[Part]) -> list[Part | Fold]:
+    """Return parts with the details folded away: figures and tables, and what has a heading.
+
+    A table or a figure becomes a fold by its title, a heading one of all that follows it up to the
+    next; notes and numbers stay.
+    """
+    shown: list[Part | Fold] = []
+    below: list[Part] | None = None
+    for part in parts:
+        if isinstance(part, Heading):
+            below = []
+            shown.append(Fold(part.text, below))
+        elif below is not None:
+            below.append(part)
+        elif isinstance(part, Table | Figure | Pictures | Passages) and part.title:
+            shown.append(Fold(part.title, [part]))
+        else:
+            shown.append(part)
+    return shown
 
 
 def frame_of(table: ResultTable, dataset: xr.Dataset) -> pd.DataFrame:

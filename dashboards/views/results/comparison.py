@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from dashboards.views.parts.charts import bars
-from dashboards.views.parts.parts import Part
-from dashboards.views.results import view
+from dashboards.views.parts.parts import Figure, Part
+from dashboards.views.results import answers, view
 from evals.sanity.published_tables import BY_CELL, STATES
 
 
@@ -30,6 +30,22 @@ def blocks(at: view.Setting) -> Iterator[Part]:
     yield at.table("cells", BY_CELL, "Cells", note)
 
 
+def states(settings: Sequence[view.Setting]) -> Iterator[Figure]:
+    """Yield how many published figures are ours too, explained, or open."""
+    rows = [
+        {"label": state, "series": at.cell, "value": int(at.own[f"n_{state}"])}
+        for state in STATES
+        for at in settings
+    ]
+    chart = bars(
+        pd.DataFrame(rows),
+        x_title="published figures",
+        form=".0f",
+        series=[at.cell for at in settings],
+    )
+    yield Figure("comparison", chart, "Published figures that are ours too")
+
+
 def _count(state: str) -> view.Headline:
     return view.Headline(state, f"n_{state}", ",", "published cells")
 
@@ -43,5 +59,7 @@ VIEW = view.ResultView(
     "2506.05774), cell by cell. A difference is explained only where its cause, when it is put in "
     "place, gives the published figure.",
     blocks,
+    lambda at: answers.comparison(at.own),
+    states,
     tuple(_count(state) for state in STATES),
 )

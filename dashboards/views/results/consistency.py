@@ -12,6 +12,7 @@ from dashboards.views.concepts.concept_model import consistency_figure, score_bi
 from dashboards.views.concepts.labels import LABEL
 from dashboards.views.parts.charts import bars, binned, cloud, histogram, lines
 from dashboards.views.parts.parts import Figure, Note, Part
+from dashboards.views.results import answers
 from dashboards.views.results.view import ABOUT_CONCEPTS, Headline, ResultView, Setting, texts
 from registry.columns import Column
 from registry.wording import counted
@@ -37,14 +38,23 @@ MOST_CLASSES = 40
 SUMMARY = ("mean_score", "baseline", "difference")
 
 
-def compared(settings: Sequence[Setting]) -> Iterator[Part]:
-    """Yield the mean scores of settings beside their baselines, and all scores overlaid."""
+def figure(settings: Sequence[Setting]) -> Iterator[Figure]:
+    """Yield the scores of a setting, or the means of several, beside those of random maps."""
+    if len(settings) == 1:
+        (at,) = settings
+        chart = consistency_figure(at.cell, at.own).chart
+        yield at.figure("histogram", chart, "C2-scores of concepts")
+        return
     rows = [
         {"label": at.cell, "value": float(at.own["mean_score"]), "mark": float(at.own["baseline"])}
         for at in settings
     ]
     chart = bars(pd.DataFrame(rows), x_title="mean C2-score (1)", mark="random maps")
     yield Figure("consistency", chart, "Mean C2-score", "The tick is the score of random maps.")
+
+
+def compared(settings: Sequence[Setting]) -> Iterator[Part]:
+    """Yield all scores of settings overlaid, and whether their scales differ."""
     if len({at.own["variant"].item() for at in settings}) > 1:
         yield Note(
             "The encoders differ, or the centring: such scores are on different scales. Compare "
@@ -75,8 +85,6 @@ def blocks(at: Setting) -> Iterator[Part]:
         f"{counted(int(own['least_images']), 'image')} "
         f"on; {int(own['n_few_images'])} have fewer."
     )
-    chart = consistency_figure(at.cell, own).chart
-    yield at.figure("histogram", chart, "C2-scores of concepts")
     if own.sizes["baseline_class"] > 1:
         note = "Each class has random maps of its own; their mean is the baseline above."
         yield at.figure("baselines", _baselines(own), "Random maps, class by class", note)
@@ -165,6 +173,8 @@ VIEW = ResultView(
     "model sees where the concept is, over the images it is strongest in; random maps are the "
     "baseline (Parchami-Araghi et al., FaCT, NeurIPS 2025, arXiv 2510.25512, section 5).",
     blocks,
+    lambda at: answers.consistency(at.own, _above_random(at.own)),
+    figure,
     (
         Headline("mean C2-score", "mean_score", ".3f", "of concepts that count"),
         Headline("random maps", "baseline", ".3f", "the same for random weights"),

@@ -9,9 +9,9 @@ import pandas as pd
 import xarray as xr
 
 from dashboards.views.concepts.concept_model import DENSITIES, density_figure, fidelity_table
-from dashboards.views.parts.charts import cloud, dots
+from dashboards.views.parts.charts import bars, cloud, dots
 from dashboards.views.parts.parts import Figure, Note, Part, Table
-from dashboards.views.results import view
+from dashboards.views.results import answers, view
 from fact.fidelity.tables import density_decades
 from registry.columns import Column
 
@@ -43,14 +43,46 @@ def summary(at: view.Setting) -> Mapping[str, float]:
     return {name: (scalars | shares)[name] for name in SUMMARY_COLUMNS}
 
 
-def compared(settings: Sequence[view.Setting]) -> Iterator[Figure]:
-    """Yield what is recovered in each setting, and against how many concepts are active."""
+def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
+    """Yield what is left of a network's outputs, or in each of several settings what is recovered.
+
+    Beside it stands what is left where the layer is ablated.
+    """
+    note = "Grey bars: 95 % intervals over images, by bootstrap."
+    if len(settings) == 1:
+        chart = bars(kept_frame(settings[0].own), x_title="fraction (1)", mark="layer ablated")
+        note += " Ticks: the same with the layer ablated, which counts as nothing recovered."
+        yield settings[0].figure("kept", chart, "What is left with concepts in place", note)
+        return
     rows = pd.concat([fraction_frame(at.own).assign(label=at.cell) for at in settings])
     title = "fraction recovered (1)"
     series = list(FRACTIONS.values())
     chart = dots(rows, x_title=title, series=series, rule=("as the layer", 1))
-    note = "Grey bars: 95 % intervals over images, by bootstrap."
     yield Figure("fidelity-recovered", chart, "What is recovered", note)
+
+
+def kept_frame(own: xr.Dataset) -> pd.DataFrame:
+    """Return a row for each share that is defined: ``label``, ``value``, ``low``, ``high``,
+    ``mark``: with the layer ablated.
+    """
+    rows = [
+        ("accuracy of the network itself", float(own["network_accuracy"]), "", np.nan),
+        ("accuracy", float(own["accuracy"]), "", float(own["ablated_accuracy"])),
+        ("agreement with the network", float(own["agreement"]), "agreement", np.nan),
+        ("divergence recovered", float(own["kl_recovered"]), "kl_recovered", 0.0),
+        ("cross-entropy recovered", float(own["ce_recovered"]), "ce_recovered", 0.0),
+    ]
+    ends = {"low": "_low", "high": "_high"}
+    found = [
+        {"label": label, "value": value, "mark": mark}
+        | {end: float(own[name + suffix]) if name else np.nan for end, suffix in ends.items()}
+        for label, value, name, mark in rows
+    ]
+    return pd.DataFrame(found).dropna(subset=["value"]).reset_index(drop=True)
+
+
+def compared(settings: Sequence[view.Setting]) -> Iterator[Figure]:
+    """Yield what is recovered against how many concepts are active."""
     points = [
         {"x": float(at.own["l0"]), "y": float(at.own["kl_recovered"]), "label": at.cell}
         for at in settings
@@ -148,6 +180,8 @@ VIEW = view.ResultView(
     "which counts as nothing recovered (Gao et al., arXiv 2406.04093, section 4). The density of "
     "a concept is the fraction of images, or of positions in them, at which it is active.",
     blocks,
+    lambda at: answers.fidelity(at.own),
+    figure,
     (
         _with_interval("KL recovered", "kl_recovered", "1 - divergence, spliced over ablated"),
         _with_interval("CE recovered", "ce_recovered", "of what the ablated layer loses"),

@@ -10,7 +10,7 @@ import xarray as xr
 
 from dashboards.views.parts.charts import dots, heat
 from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
-from dashboards.views.results import view
+from dashboards.views.results import answers, view
 from evals.identification.identification_table import BY_METRIC
 from evals.naming.verdicts import untested_best
 from registry.columns import Column, ResultTable
@@ -98,11 +98,42 @@ def auprc_frame(datasets: view.Datasets) -> pd.DataFrame:
     return ranked[["label", "series", "value", "low", "high", "mark"]].reset_index(drop=True)
 
 
-def above(settings: Sequence[view.Setting]) -> Iterator[Part]:
-    """Yield AUPRC of every metric, and what changes between several settings."""
-    cells = [at.cell for at in settings]
+def by_chance(own: xr.Dataset) -> float:
+    """Return about which AUPRC random scores give: the share of true pairs."""
+    return 1 / max(1, int(own["n_concepts"]))
+
+
+def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
+    """Yield AUPRC of every metric in every setting, beside chance."""
     frame = auprc_frame({at.cell: at.own for at in settings})
-    values = frame.pivot_table("value", "label", "series", sort=False)
+    chances = {by_chance(at.own) for at in settings}
+    chart = dots(
+        frame,
+        x_title="AUPRC (1)",
+        domain=(0, 1),
+        series=[at.cell for at in settings],
+        mark="published",
+        rule=("chance", chances.pop()) if len(chances) == 1 else None,
+    )
+    note = "Grey bars: intervals of the mean over splits. Dashed: chance."
+    note += " Grey ticks: published." if frame["mark"].notna().any() else ""
+    yield Figure("identification", chart, "AUPRC of every metric", note)
+
+
+def _values(settings: Sequence[view.Setting]) -> pd.DataFrame:
+    """Return AUPRC of every metric (row) in every setting (column)."""
+    frame = auprc_frame({at.cell: at.own for at in settings})
+    return frame.pivot_table("value", "label", "series", sort=False)
+
+
+def compared(settings: Sequence[view.Setting]) -> Iterator[Table]:
+    """Yield AUPRC setting by setting."""
+    yield _side_by_side(_values(settings)[[at.cell for at in settings]])
+
+
+def above(settings: Sequence[view.Setting]) -> Iterator[Part]:
+    """Yield what changes between several settings."""
+    cells, values = [at.cell for at in settings], _values(settings)
     for cell in cells[1:]:
         moved = [
             f"{metric} {row[cells[0]]:.3f} → {row[cell]:.3f}"
@@ -111,12 +142,6 @@ def above(settings: Sequence[view.Setting]) -> Iterator[Part]:
         ]
         text = f"From {cells[0]} to {cell}, AUPRC changes by more than {FALL:g}: "
         yield Note(text + (f"{', '.join(moved)}." if moved else "by no metric."), "info")
-    chart = dots(frame, x_title="AUPRC (1)", domain=(0, 1), series=cells, mark="published")
-    note = "Grey bars: intervals of the mean over splits."
-    note += " Grey ticks: published." if frame["mark"].notna().any() else ""
-    yield Figure("identification", chart, "AUPRC of every metric", note)
-    if len(cells) > 1:
-        yield _side_by_side(values[cells])
 
 
 def _side_by_side(values: pd.DataFrame) -> Table:
@@ -198,6 +223,8 @@ VIEW = view.ResultView(
     "precision of a metric's scores as a detector of the true pairs of neuron and concept, 1 at "
     "best (Oikarinen et al., ICML 2025, arXiv 2506.05774, section 5 and appendix E.2).",
     blocks,
+    lambda at: answers.identification(at.own),
+    figure,
     (
         view.Headline(
             "highest AUPRC",
@@ -207,7 +234,7 @@ VIEW = view.ResultView(
         ),
         view.Headline(
             "AUPRC by chance",
-            lambda own: 1 / max(1, int(own["n_concepts"])),
+            by_chance,
             ".3f",
             "about what random scores give: the share of true pairs",
         ),
@@ -219,6 +246,7 @@ VIEW = view.ResultView(
     ),
     identification_choices,
     above,
+    compared,
     replicated=view.columns_of(BY_METRIC, "auprc"),
     together=4,
 )

@@ -11,7 +11,7 @@ import xarray as xr
 from dashboards.views.concepts.exactness import exactness_note
 from dashboards.views.parts.charts import cloud, dots, lines
 from dashboards.views.parts.parts import Figure, Note, Part
-from dashboards.views.results import view
+from dashboards.views.results import answers, view
 from registry.columns import Column
 from registry.wording import counted
 
@@ -67,8 +67,14 @@ def summary(at: view.Setting) -> dict[str, float]:
     return kept | {str(curve): float(area) for curve, area in first.items()}
 
 
-def compared(settings: Sequence[view.Setting]) -> Iterator[Figure]:
-    """Yield how each setting keeps its promises."""
+def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
+    """Yield how far a setting is from random, or how each of several keeps its promises."""
+    if len(settings) == 1:
+        (at,) = settings
+        measure = at.chosen["measure"]
+        areas = area_frame(at.own)
+        yield _areas(at, areas[areas["measure"] == measure], measure)
+        return
     names = {"slope": "value", "slope_low": "low", "slope_high": "high"}
     rows = [
         {"label": at.cell, **{name: float(at.own[key]) for key, name in names.items()}}
@@ -90,7 +96,8 @@ def blocks(at: view.Setting) -> Iterator[Part]:
     for curve in view.texts(own, "curve"):
         yield _curve(at, measure, curve)
     areas = area_frame(own)
-    yield _areas(at, areas[areas["measure"] == measure], measure)
+    if at.is_compared:
+        yield _areas(at, areas[areas["measure"] == measure], measure)
     yield at.table("areas", areas, "Areas under the curves", columns=AREA_COLUMNS)
     yield _promises(at)
     scale = float(own["scale"])
@@ -219,6 +226,8 @@ VIEW = view.ResultView(
     "fall, or rise, faster than in random order, and by what was promised (Petsiuk et al., RISE, "
     "BMVC 2018, section 4; FaCT, arXiv 2510.25512, section 3).",
     blocks,
+    lambda at: answers.intervention(at.own),
+    figure,
     (
         _with_interval("correlation", "of measured and promised changes of the logit"),
         _with_interval("slope", "of measured on promised changes; 1 is as promised"),
@@ -226,7 +235,6 @@ VIEW = view.ResultView(
         view.Headline("images", "n_images", ","),
     ),
     intervention_choices,
-    compared=compared,
     summary=summary,
     summary_columns=CHANGE_COLUMNS,
 )

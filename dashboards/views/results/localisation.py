@@ -10,7 +10,7 @@ import xarray as xr
 
 from dashboards.views.parts.charts import dots
 from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
-from dashboards.views.results import view
+from dashboards.views.results import answers, view
 from evals.concepts.localisation import BY_MEASURE, maps_note
 from registry.columns import Column, ResultTable
 
@@ -69,10 +69,32 @@ CONCEPTS = ResultTable(
 """Concepts by one measure, the furthest above chance first."""
 
 
+def sentence(at: view.Setting) -> str:
+    """Return how many concepts are where their labels are, by the chosen measure."""
+    if not at.has("measure"):
+        return f"Nothing was measured by {at.chosen['measure']}."
+    return answers.localisation(at.own, at.chosen["measure"])
+
+
 def localisation_choices(datasets: view.Datasets) -> list[view.Choice]:
     """Return by which measure concepts are listed: energy first, where it is measured."""
     measures = sorted(view.options_of(datasets, "measure"), key=lambda name: name != "energy")
     return [view.Choice("measure", "Concepts by", measures, ABOUT_MEASURES)]
+
+
+def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
+    """Yield the means of a setting beside chance, or those of several by the chosen measure."""
+    if len(settings) == 1:
+        yield _means(settings[0])
+        return
+    measure = settings[0].chosen["measure"]
+    frames = [mean_frame(at.own).assign(cell=at.cell) for at in settings]
+    frame = pd.concat(frames, ignore_index=True).query("label == @measure")
+    frame = frame.assign(label=frame["cell"]).drop(columns="cell")
+    title = f"{measure}, mean over concepts (1)"
+    chart = dots(frame, x_title=title, domain=(0, 1), series=[*SERIES.values()])
+    note = "Grey bars: 95 % intervals of the mean over concepts."
+    yield Figure("localisation-means", chart, "Are concepts where their labels are?", note)
 
 
 def compared(settings: Sequence[view.Setting]) -> Iterator[Table]:
@@ -88,7 +110,8 @@ def blocks(at: view.Setting) -> Iterator[Part]:
     yield from view.seen_notes(at.own)
     if told := maps_note(at.own):
         yield Note(f"≈ {told}")
-    yield _means(at)
+    if at.is_compared:
+        yield _means(at)
     yield at.table("measures", BY_MEASURE, "Measures", ABOUT_MEASURES)
     if at.has("measure"):
         yield from _concepts(at, at.chosen["measure"])
@@ -166,6 +189,8 @@ VIEW = view.ResultView(
     "well do the two overlap (IoU). Chance is a uniform map; elsewhere is the same map on masks "
     "of other images (Zhang et al. 2018; Wang et al. 2020).",
     blocks,
+    sentence,
+    figure,
     (
         view.Headline(
             "named concepts", lambda own: f"{int(own['n_named']):,} of {own.sizes['concept']:,}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from dashboards.views.concepts.concept_model import label_counts
 from dashboards.views.concepts.labels import CONSENSUS, best_names, namers_of, names_note
 from dashboards.views.parts.charts import bars, heat
 from dashboards.views.parts.parts import Figure, Part, frame_of
-from dashboards.views.results import view
+from dashboards.views.results import answers, view
 from dashboards.views.results.sanity import verdict_texts
 from evals.naming.tables import NAMERS
 from evals.naming.verdicts import (
@@ -63,6 +63,39 @@ def names_choices(datasets: view.Datasets) -> list[view.Choice]:
     namers = dict.fromkeys(namer for own in datasets.values() for namer in namers_of(own))
     meaning = "Consensus: what most voting metrics choose."
     return [view.Choice("metric", "Names by", list(namers), meaning)]
+
+
+def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
+    """Yield how the names that metrics agree on stand against chance."""
+    rows = [
+        {"label": label, "series": at.cell, "value": value}
+        for at in settings
+        for label, value in _standing(at.own).items()
+    ]
+    chart = bars(
+        pd.DataFrame(rows).sort_values("label", key=lambda own: own.map(_ORDER), kind="stable"),
+        x_title="concepts",
+        form=".0f",
+        series=[at.cell for at in settings],
+    )
+    note = "By chance: how often labels that are dealt out anew agree as much."
+    yield Figure("names-chance", chart, "Names that metrics agree on, against chance", note)
+
+
+_NO_NAME, _SILENT = "no name that they agree on", "silent, so without a name"
+_ORDER = {
+    label: place for place, label in enumerate((*answers.VERDICT_WORDS.values(), _NO_NAME, _SILENT))
+}
+
+
+def _standing(own: xr.Dataset) -> dict[str, int]:
+    """Return in how many concepts the name stands how against chance, or why there is none."""
+    counts = answers.chance_counts(own)
+    found = {answers.VERDICT_WORDS[verdict]: n for verdict, n in counts.items()}
+    silent = int(own["n_silent"])
+    without = own.sizes["concept"] - sum(counts.values()) - silent
+    found |= {_NO_NAME: max(0, without), _SILENT: silent}
+    return {label: n for label, n in found.items() if n} or {_NO_NAME: 0}
 
 
 def blocks(at: view.Setting) -> Iterator[Part]:
@@ -180,6 +213,8 @@ VIEW = view.ResultView(
     "and scores it on the other; those that pass the sanity checks vote for a consensus (metrics: "
     "Oikarinen et al., ICML 2025, arXiv 2506.05774). Single concepts stand under Concepts.",
     blocks,
+    lambda at: answers.names(at.own),
+    figure,
     (
         view.Headline(
             "concepts",

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.parts.charts import dots, heat, lines
+from dashboards.views.parts.charts import dots, heat, lines, signs
 from dashboards.views.parts.parts import MISSING, Figure, Heading, Note, Part, Table, frame_of
-from dashboards.views.results import view
+from dashboards.views.results import answers, view
 from evals.commands import bounds_of
 from evals.metrics.registered import list_metrics
 from evals.metrics.table import Metric
@@ -76,16 +76,66 @@ def sanity_choices(datasets: view.Datasets) -> list[view.Choice]:
 # -- all metrics of a setting -----------------------------------------------------------------
 
 
-def above(settings: Sequence[view.Setting]) -> Iterator[Part]:
-    """Yield verdicts of several settings side by side, and one metric in detail."""
+def matrix(settings: Sequence[view.Setting]) -> Iterator[Figure]:
+    """Yield the verdict on every metric: test by test of one setting, or setting by setting."""
     if len(settings) > 1:
-        yield _compare(settings)
+        frame = pd.concat([_of_setting(at) for at in settings], ignore_index=True)
+        note = "A metric passes if it passes every decisive test."
+    else:
+        frame = verdict_cells(_by_verdict(settings[0].own))
+        note = (
+            "In cells: in how many of 100 draws or neurons the score falls, as it must. A metric "
+            "passes if it passes both tests in the theoretical and, where run, the experimental "
+            "form."
+        )
+    chart = signs(frame, looks=VERDICTS)
+    yield Figure("sanity-matrix", chart, "Verdicts on every metric", note)
+
+
+def _of_setting(at: view.Setting) -> pd.DataFrame:
+    own = _by_verdict(at.own)
+    verdicts = view.texts(own, "passed")
+    frame = pd.DataFrame({"y": view.texts(own, "metric"), "x": at.cell, "state": verdicts})
+    return frame.assign(text=verdict_texts(verdicts))
+
+
+def verdict_cells(own: xr.Dataset) -> pd.DataFrame:
+    """Return a row per metric and test that was run, after the verdict on all of them.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``y`` (metric), ``x`` (``verdict``, or form and test), ``state`` (a key of `VERDICTS`) and
+        ``text``, which the cell says.
+    """
+    metrics, verdicts = view.texts(own, "metric"), view.texts(own, "passed")
+    columns = {"verdict": (verdicts, verdict_texts(verdicts))}
+    for form in forms_run(own):
+        for test in view.texts(own, "test"):
+            at = own[["decrease_accuracy", "verdict"]].sel(form=form, test=test)
+            states = [v if v in VERDICTS else NOT_RUN for v in view.texts(at, "verdict")]
+            values = at["decrease_accuracy"].values.tolist()
+            texts = [
+                MISSING if np.isnan(value) else f"{VERDICTS[state][0]} {100 * value:.0f}"
+                for state, value in zip(states, values, strict=True)
+            ]
+            columns[f"{form}, {test}"] = states, texts
+    frames = [
+        pd.DataFrame({"y": metrics, "x": name, "state": states, "text": texts})
+        for name, (states, texts) in columns.items()
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def above(settings: Sequence[view.Setting]) -> Iterator[Part]:
+    """Yield one metric in detail, where a reader asks for it."""
     for at in settings if settings[0].chosen["metric"] else ():
         if at.has("metric"):
             yield from _detail(at, at.chosen["metric"])
 
 
-def _compare(settings: Sequence[view.Setting]) -> Table:
+def compared(settings: Sequence[view.Setting]) -> Iterator[Table]:
+    """Yield verdicts of several settings side by side."""
     frames = {
         at.cell: pd.Series(
             verdict_texts(view.texts(at.own, "passed")), view.texts(at.own, "metric")
@@ -99,7 +149,7 @@ def _compare(settings: Sequence[view.Setting]) -> Table:
     frame = frame.sort_values(first, key=lambda column: column.map(rank), kind="stable")
     frame = frame.rename_axis("metric").reset_index()
     title = "Verdicts, setting by setting"
-    return Table("sanity-compared", frame, title, columns={"metric": WIDE})
+    yield Table("sanity-compared", frame, title, columns={"metric": WIDE})
 
 
 def blocks(at: view.Setting) -> Iterator[Part]:
@@ -362,6 +412,8 @@ VIEW = view.ResultView(
     "neurons. A metric that does not notice says little about an explanation (Oikarinen et al., "
     "ICML 2025, arXiv 2506.05774, section 4).",
     blocks,
+    lambda at: answers.sanity(at.own),
+    matrix,
     (
         view.Headline("✓ pass", "n_passing", ",", "metrics that pass every decisive test"),
         view.Headline("? undecided", "n_undecided", ",", "metrics within sampling error"),
@@ -381,5 +433,6 @@ VIEW = view.ResultView(
     ),
     sanity_choices,
     above,
+    compared,
     below=below,
 )

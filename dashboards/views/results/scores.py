@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.parts.charts import heat
-from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part
-from dashboards.views.results import view
+from dashboards.views.parts.charts import bars, heat
+from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part, file_name
+from dashboards.views.results import answers, view
 from dashboards.views.results.sanity import plain
 from evals.metrics.registered import list_metrics
 from evals.naming.verdicts import untested_best
@@ -21,6 +21,9 @@ from registry.wording import counted
 
 MOST_DRAWN = 60
 """Neurons, and concepts, of a heat map."""
+
+MOST_PAIRS = 20
+"""Best pairs that are drawn first."""
 
 MOST_BYTES = 256_000_000
 """Of scores that are read for one page; what is larger is read in parts, by neuron."""
@@ -99,6 +102,47 @@ def _row_bytes(own: xr.Dataset) -> int:
     return max(1, own["score"].dtype.itemsize * own.sizes["metric"] * own.sizes["concept"])
 
 
+def _part(at: view.Setting) -> tuple[list[str], int, xr.Dataset]:
+    """Return the parts that there are, which is shown, and what it holds."""
+    parts, asked = parts_of(at.own), at.chosen.get("neurons", "")
+    number = parts.index(asked) if asked in parts else 0
+    step = max(1, MOST_BYTES // _row_bytes(at.own))
+    return parts, number, at.own.isel(neuron=slice(number * step, (number + 1) * step))
+
+
+def _pairs(at: view.Setting) -> pd.DataFrame:
+    """Return the best two concepts of the neurons that are shown, by the chosen metric."""
+    pairs: pd.DataFrame = at.once("pairs", lambda: pair_frame(_part(at)[2], at.chosen["metric"]))
+    return pairs
+
+
+def sentence(at: view.Setting) -> str:
+    """Return how well the best concepts explain the neurons that are shown."""
+    if not at.has("metric"):
+        return f"Nothing was scored by {at.chosen['metric']}."
+    return answers.scores(_pairs(at), at.chosen["metric"], at.own.sizes["concept"])
+
+
+def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
+    """Yield the best pairs, each beside the second-best concept of its neuron."""
+    known = [at for at in settings if at.has("metric")]
+    if not known:
+        return
+    metric, each = known[0].chosen["metric"], max(1, MOST_PAIRS // len(known))
+    frames = []
+    for at in known:
+        best = _pairs(at).dropna(subset=["score"]).head(each)
+        before = f"{at.cell}, " if len(known) > 1 else ""
+        labels = [f"{before}{n}: {c}" for n, c in zip(best["neuron"], best["concept"], strict=True)]
+        columns = {"score": "value", "second_score": "mark"}
+        frames.append(best.rename(columns=columns).assign(label=labels))
+    frame = pd.concat(frames, ignore_index=True)
+    if len(frame):
+        chart = bars(frame, x_title=metric, mark="second best")
+        note = "Neuron and its best concept. The tick is the second-best concept of the neuron."
+        yield Figure(f"scores-{file_name(metric)}-best", chart, f"Best pairs by {metric}", note)
+
+
 def blocks(at: view.Setting) -> Iterator[Part]:
     """Yield the best pairs by one metric, and a heat map of the best of them."""
     own, metric = at.own, at.chosen["metric"]
@@ -106,11 +150,8 @@ def blocks(at: view.Setting) -> Iterator[Part]:
         yield Note(f"Nothing was scored by {metric} here.")
         return
     yield from view.seen_notes(own)
-    parts, asked = parts_of(own), at.chosen.get("neurons", "")
-    number = parts.index(asked) if asked in parts else 0
-    step = max(1, MOST_BYTES // _row_bytes(own))
-    part = own.isel(neuron=slice(number * step, (number + 1) * step))
-    pairs = pair_frame(part, metric)
+    parts, number, part = _part(at)
+    pairs = _pairs(at)
     median = f"{float(pairs['score'].median()):.3f}"
     meaning = f"by {metric}, over the neurons shown; not tested against chance"
     yield Numbers([*view.numbers(HEADLINES, own), Number("median best score", median, meaning)])
@@ -249,5 +290,7 @@ VIEW = view.ResultView(
     "the same activations and labels; what a metric is worth stands under Sanity checks (Oikarinen "
     "et al., ICML 2025, arXiv 2506.05774).",
     blocks,
+    sentence,
+    figure,
     choices=scores_choices,
 )

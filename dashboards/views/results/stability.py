@@ -10,9 +10,9 @@ import pandas as pd
 import xarray as xr
 
 from dashboards.views.concepts.labels import LABEL
-from dashboards.views.parts.charts import binned, dots, histogram, lines
+from dashboards.views.parts.charts import bars, binned, dots, histogram, lines
 from dashboards.views.parts.parts import Figure, Note, Part
-from dashboards.views.results import view
+from dashboards.views.results import answers, view
 from registry.columns import Column
 
 BASES = {
@@ -61,7 +61,38 @@ def summary(at: view.Setting) -> dict[str, float]:
     return shares | {title: float(own[name]) for name, title in SHARES.items()}
 
 
-def compared(settings: Sequence[view.Setting]) -> Iterator[Figure]:
+def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
+    """Yield which concepts of a setting are recovered beside chance, or of several how many."""
+    if len(settings) > 1:
+        yield from _compared_shares(settings)
+        return
+    own = settings[0].own
+    bases = view.texts(own, "basis")
+    chart = bars(
+        recovered_frame(own),
+        x_title="fraction of concepts (1)",
+        domain=(0, 1),
+        series=[f"by {basis}" for basis in bases],
+        mark="chance",
+    )
+    note = "Ticks: what chance gives. Grey bars: intervals over concepts."
+    yield settings[0].figure("recovered", chart, "Concepts that are found again", note)
+
+
+def recovered_frame(own: xr.Dataset) -> pd.DataFrame:
+    """Return fractions by what they count and basis: ``label``, ``series``, ``value``, ``low``,
+    ``high`` and ``mark``, by chance.
+    """
+    frame = summary_frame(own)
+    frame = frame[frame["what"].str.startswith(("fraction matched", "mutual"))]
+    columns = {"what": "label", "null": "mark"}
+    frame = frame.rename(columns=columns).assign(series="by " + frame["basis"].astype(str))
+    order = sorted(dict.fromkeys(frame["label"]), key=lambda label: not label.startswith("mutual"))
+    rank = {label: place for place, label in enumerate(order)}
+    return frame.sort_values("label", key=lambda own: own.map(rank), kind="stable")
+
+
+def _compared_shares(settings: Sequence[view.Setting]) -> Iterator[Figure]:
     """Yield which fraction of concepts is recovered in each setting, and over seeds."""
     basis = settings[0].chosen["basis"]
     known = [at for at in settings if at.has("basis")]
@@ -71,6 +102,13 @@ def compared(settings: Sequence[view.Setting]) -> Iterator[Figure]:
     note = "Grey bars: intervals over concepts. Shapes: match threshold."
     chart = _shares_in_rows(frame, title)
     yield Figure("stability-shares", chart, f"Recovered concepts, by {basis}", note)
+
+
+def compared(settings: Sequence[view.Setting]) -> Iterator[Figure]:
+    """Yield which fraction of concepts is recovered over seeds."""
+    basis = settings[0].chosen["basis"]
+    known = [at for at in settings if at.has("basis")]
+    title = "fraction of concepts with a match"
     seeds = view.over_seeds({at.cell: summary(at) for at in known})
     if not seeds.settings:
         return
@@ -245,6 +283,8 @@ VIEW = view.ResultView(
     "their presence in the same images. The null is what chance gives (Kuhn 1955; Sharkey et al. "
     "2022).",
     blocks,
+    lambda at: answers.matching(at.own),
+    figure,
     (
         _alive("one"),
         _alive("other"),

@@ -12,7 +12,9 @@ import xarray as xr
 
 from dashboards.views.parts.parts import (
     MISSING,
+    Answer,
     Figure,
+    Fold,
     Heading,
     Note,
     Number,
@@ -20,6 +22,7 @@ from dashboards.views.parts.parts import (
     Part,
     Table,
     file_name,
+    folded,
     frame_of,
 )
 from dashboards.views.parts.replicates import replicate_tables
@@ -89,11 +92,23 @@ class Setting:
         Of the view's schema.
     chosen : mapping of str to str
         Options by the key of their choice; "" where nothing is chosen.
+    is_compared : bool
+        Whether it is shown with others.
+    held : dict
+        What is computed once for all that is shown of it; see :meth:`once`.
     """
 
     cell: str
     own: xr.Dataset
     chosen: Mapping[str, str] = field(default_factory=dict)
+    is_compared: bool = False
+    held: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return what is computed the first time that it is asked for by a name."""
+        if name not in self.held:
+            self.held[name] = compute()
+        return self.held[name]
 
     def has(self, key: str) -> bool:
         """Return whether what is chosen under a key is a value of the coordinate of its name."""
@@ -213,8 +228,12 @@ class ResultView:
         The numbers of a setting.
     choices : callable
         From datasets to what a reader may choose.
+    sentence : callable
+        From a setting to its answer in one sentence, with which its page begins.
+    figure : callable
+        From all settings to the one figure that shows the answer.
     above, below : callable
-        From all settings to what is shown first, and last.
+        From all settings to what is shown below the answer, and last.
     compared : callable
         From all settings to what compares them, where there are several.
     summary : callable, optional
@@ -239,6 +258,8 @@ class ResultView:
     group: str
     meaning: str
     blocks: Callable[[Setting], Iterable[Part]]
+    sentence: Callable[[Setting], str]
+    figure: Callable[[Sequence[Setting]], Iterable[Figure]]
     headlines: Sequence[Headline] = ()
     choices: Callable[[Datasets], list[Choice]] = nothing
     above: Callable[[Sequence[Setting]], Iterable[Part]] = nothing
@@ -252,7 +273,7 @@ class ResultView:
     is_named: bool = False
 
     def parts(self, datasets: Datasets, **chosen: str) -> list[Part]:
-        """Return all that is shown: what compares settings, then each setting in full.
+        """Return all that is shown: the answer, what compares settings, then each in full.
 
         Parameters
         ----------
@@ -261,20 +282,36 @@ class ResultView:
         **chosen
             Options by the key of their choice; the first option by default.
         """
+        settings = self._settings(datasets, chosen)
+        return [*self._answer(settings), *self._details(settings)]
+
+    def shown(self, datasets: Datasets, **chosen: str) -> list[Part | Fold]:
+        """Return the same as a page shows it: the answer, and details when they are asked for."""
+        settings = self._settings(datasets, chosen)
+        return [*self._answer(settings), *folded(self._details(settings))]
+
+    def _settings(self, datasets: Datasets, chosen: Mapping[str, str]) -> list[Setting]:
         first = {c.key: "" if c.optional else next(iter(c.options), "")
                  for c in self.choices(datasets)}  # fmt: skip
         chosen = {**first, **{key: option for key, option in chosen.items() if option}}
-        settings = [Setting(cell, own, chosen) for cell, own in datasets.items()]
-        parts = list(self.above(settings))
+        is_compared = len(datasets) > 1
+        return [Setting(cell, own, chosen, is_compared) for cell, own in datasets.items()]
+
+    def _answer(self, settings: Sequence[Setting]) -> Iterator[Part]:
+        """Yield what the numbers say: a sentence for each setting, and one figure of all."""
+        told: dict[str, list[str]] = {}
+        for at in settings[:MOST_IN_FULL]:
+            told.setdefault(self.sentence(at), []).append(at.cell)
+        for sentence, cells in told.items():
+            before = f"{' and '.join(cells)}: " if len(settings) > 1 else ""
+            yield Answer(before + sentence)
+        yield from self.figure(settings)
+        yield from self.above(settings)
+
+    def _details(self, settings: Sequence[Setting]) -> list[Part]:
+        parts: list[Part] = []
         if len(settings) > 1:
             parts += [*self.compared(settings), *self._summaries(settings)]
-        for setting in settings[:MOST_IN_FULL]:
-            parts += [Heading(setting.cell)] if len(settings) > 1 else []
-            told = faults_text(setting.own.attrs) + other_data_text(setting.own.attrs)
-            parts += [Note(told)] if told else []
-            headlines = numbers(self.headlines, setting.own)
-            parts += [Numbers(headlines)] if headlines else []
-            parts += self.blocks(setting)
         if len(settings) > MOST_IN_FULL:
             more = len(settings) - MOST_IN_FULL
             parts.append(
@@ -283,6 +320,13 @@ class ResultView:
                     "Choose fewer to see all."
                 )
             )
+        for setting in settings[:MOST_IN_FULL]:
+            parts += [Heading(setting.cell)] if len(settings) > 1 else []
+            told = faults_text(setting.own.attrs) + other_data_text(setting.own.attrs)
+            parts += [Note(told)] if told else []
+            headlines = numbers(self.headlines, setting.own)
+            parts += [Numbers(headlines)] if headlines else []
+            parts += self.blocks(setting)
         return [*parts, *self.below(settings)]
 
     def _summaries(self, settings: Sequence[Setting]) -> Iterator[Part]:

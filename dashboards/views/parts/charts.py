@@ -382,6 +382,9 @@ def dots(
         beside.append(interval.encode(x=low, x2=alt.X2("high"), **side))
     if "mark" in known and known["mark"].notna().any():
         at = alt.X("mark:Q", title=x_title, scale=scale)
+        if is_bars:  # so that it is seen on a bar
+            under = alt.Chart().mark_tick(color="white", thickness=6, size=16)
+            beside.append(under.encode(x=at, **side))
         tick = alt.Chart().mark_tick(color=VERMILION if is_bars else GREY, thickness=2, size=14)
         beside.append(tick.encode(x=at, tooltip=tips("mark"), **side))
     across = named_rule(*rule, VERMILION)[:1] if rule else ()  # without its name

@@ -210,17 +210,18 @@ def intervention(own: xr.Dataset) -> str:
 
 def matching(own: xr.Dataset) -> str:
     """Return how many concepts are found again in another set, beside chance."""
+    n_concepts = int(own["n_alive_one"])
+    name, what = "returned_share", "come back in the other set"
+    if name not in own:
+        name, what = "mutual_share", "are each other's nearest in both sets"
     told = []
     for basis in own["basis"].values.astype(str):
-        at = own.sel(basis=basis)
-        share, chance = float(at["mutual_share"]), float(at["null_mutual_share"])
-        told.append(f"{share_text(share)} by {basis} (chance {share_text(chance)})")
-    if not told:
+        share, chance = (float(own[n].sel(basis=basis)) for n in (name, f"null_{name}"))
+        no_more = ", so no more than that" if share <= chance else ""
+        told.append(f"{share_text(share)} by {basis} (chance {share_text(chance)}{no_more})")
+    if not told or not n_concepts:
         return "Nothing was matched."
-    return (
-        f"Of {counted(int(own['n_alive_one']), 'concept')}, each other's nearest in both sets are "
-        f"{_listed(told)}."
-    )
+    return f"Of {counted(n_concepts, 'concept')}, {_listed(told)} {what}."
 
 
 def localisation(own: xr.Dataset, measure: str) -> str:
@@ -252,19 +253,21 @@ VERDICT_WORDS: Mapping[str, str] = {
 
 
 def names(own: xr.Dataset) -> str:
-    """Return how many concepts have a name that metrics agree on, and how sure these are."""
+    """Return how many concepts have a consensus name, and how these stand against chance."""
     n_concepts = counted(own.sizes["concept"], "concept")
     n_voting = int(own["n_voting"])
     voters = f"{n_voting} voting {'metric' if n_voting == 1 else 'metrics'}"
     found = chance_counts(own)
     named = sum(found.values())
     if not n_voting:
-        return f"No metric may vote, so none of {n_concepts} has a name that metrics agree on."
+        return f"No metric may vote, so none of {n_concepts} has a consensus name."
     if not named:
-        return f"The {voters} agree on a name for none of {n_concepts}."
-    told = ", ".join(f"{n} {VERDICT_WORDS.get(v, v)}" for v, n in found.items() if n)
+        return f"None of {n_concepts} has a consensus name by {voters}."
+    told = [f"{n} {VERDICT_WORDS[verdict]}" for verdict, n in found.items() if n]
+    if len(told) == 1 and named > 1:
+        told = [told[0].replace(str(named), "all", 1)]
     have = verb(named, "has", "have")
-    return f"{named} of {n_concepts} {have} a name that {voters} agree on: {told}."
+    return f"{named} of {n_concepts} {have} a consensus name by {voters}: {', '.join(told)}."
 
 
 def chance_counts(own: xr.Dataset) -> dict[str, int]:

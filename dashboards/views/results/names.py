@@ -79,10 +79,10 @@ def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
         series=[at.cell for at in settings],
     )
     note = "By chance: how often labels that are dealt out anew agree as much."
-    yield Figure("names-chance", chart, "Names that metrics agree on, against chance", note)
+    yield Figure("names-chance", chart, "Consensus names against chance", note)
 
 
-_NO_NAME, _SILENT = "no name that they agree on", "silent, so without a name"
+_NO_NAME, _SILENT = "no consensus", "silent, so without a name"
 _ORDER = {
     label: place for place, label in enumerate((*answers.VERDICT_WORDS.values(), _NO_NAME, _SILENT))
 }

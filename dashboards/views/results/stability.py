@@ -85,9 +85,15 @@ def recovered_frame(own: xr.Dataset) -> pd.DataFrame:
     """
     frame = summary_frame(own)
     frame = frame[frame["what"].str.startswith(("fraction matched", "mutual"))]
+    if "returned_share" in own:
+        back = [
+            _summary_row(own.sel(basis=basis), "returned_share", basis, "come back, fraction")
+            for basis in view.texts(own, "basis")
+        ]
+        frame = pd.concat([pd.DataFrame(back), frame], ignore_index=True)
     columns = {"what": "label", "null": "mark"}
     frame = frame.rename(columns=columns).assign(series="by " + frame["basis"].astype(str))
-    order = sorted(dict.fromkeys(frame["label"]), key=lambda label: not label.startswith("mutual"))
+    order = sorted(dict.fromkeys(frame["label"]), key=lambda label: label.startswith("fraction"))
     rank = {label: place for place, label in enumerate(order)}
     return frame.sort_values("label", key=lambda own: own.map(rank), kind="stable")
 

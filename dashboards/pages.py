@@ -23,6 +23,8 @@ READABLE = """<style>
 [data-testid=stMainBlockContainer] { padding-top: 4rem; padding-bottom: 3rem; }
 [data-testid=stElementContainer]:has(> [data-testid=stHtml]):not(:has(p, figure, a)) {
   display: none; }
+[class*=st-key-wide-figure] { overflow-x: auto; }
+[class*=st-key-wide-figure] [data-testid=stVegaLiteChart] { min-width: 680px; }
 @media (max-width: 1200px) {
   [class*=st-key-wide-columns] > * > [data-testid=stHorizontalBlock] > [data-testid=stColumn],
   [class*=st-key-wide-columns] > [data-testid=stHorizontalBlock] > [data-testid=stColumn] {

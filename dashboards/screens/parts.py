@@ -126,7 +126,8 @@ def show_figure(figure: Figure, is_offered: bool = True, **options: Any) -> None
     `st.altair_chart`.
     """
     _title(figure.title)
-    st.altair_chart(  # type: ignore[call-overload]
+    place = st.container(key=f"wide-figure-{figure.name}") if figure.is_wide else st
+    place.altair_chart(  # type: ignore[call-overload]
         _AsItIs(figure.chart),
         width="stretch",
         **{"alt": figure.title or figure.name, **options},

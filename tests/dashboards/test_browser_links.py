@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
+from evals.metrics.registered import list_metrics
+from evals.schemas import IDENTIFICATION, SANITY
 from registry.mongo.database import OFF
-from tests.dashboards import test_browser
+from registry.plan.project import open_project
+from tests.dashboards import fabricate, fabricate_results, test_browser
 from tests.dashboards.test_browser import (
     EXPLAINING_NOTHING,
     Served,
@@ -36,8 +40,40 @@ address, page = test_browser.address, test_browser.page
 def served(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server of the dashboard for a project of its own, whose declaration may be changed."""
     root = shutil.copytree(template, tmp_path_factory.mktemp("links") / "project", symlinks=True)
+    declare_metrics(root)
     with serve(root, OFF, EXPLAINING_NOTHING) as address:
         yield Served(address, root, OFF)
+
+
+MEASURED = {"metric-sanity": "check", "metric-known": "identify"}
+"""Experiments with results of all metrics, and their stages."""
+
+
+def declare_metrics(root: Path) -> None:
+    """Add results of all metrics that there are to a project."""
+    names = [*list_metrics()]
+    with (root / "experiments.toml").open("a") as declaration:
+        for cell, stage in MEASURED.items():
+            declaration.write(f'\n[experiments.{cell}]\nstage = "tests.dashboards.toy.{stage}"\n')
+    project = open_project(root)
+    few = (fabricate_results.sanity(), fabricate_results.identification())
+    for cell, own, schema in zip(MEASURED, few, (SANITY, IDENTIFICATION), strict=True):
+        rows = np.arange(len(names)) % own.sizes["metric"]
+        every = own.isel(metric=rows).assign_coords(metric=np.array(names, dtype=object))
+        fabricate.store(project, cell, every, schema, fabricate.run_uid(cell, 40))
+
+
+def test_results_of_all_metrics_take_three_screens_at_most(page: Page, address: str) -> None:
+    height = "document.querySelector('[data-testid=stMain]').scrollHeight"
+    for path, told in (("sanity", "pass the sanity checks"), ("known-neurons", "find the known")):
+        visit(page, f"{address}/{path}")
+        see(page, told)
+        page.locator("[data-testid=stVegaLiteChart] svg, canvas").first.wait_for()
+        idle(page)
+        assert page.evaluate(height) <= 3300
+        picture(page, path)
+    page.get_by_text("Split by split").first.click()
+    see(page, "Each split lets other neurons choose")
 
 
 def test_yesterdays_links_open_the_same_with_a_banner(

@@ -156,12 +156,15 @@ class Figure:
         With its data inside.
     title, note : str
         Above and below it.
+    is_wide : bool
+        Whether a narrow page scrolls it sideways rather than squeeze it.
     """
 
     name: str
     chart: Any
     title: str = ""
     note: str = ""
+    is_wide: bool = False
 
     def svg(self) -> str:
         """Return it as SVG on white, drawn here and without a network."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.parts.text import number_text
+from dashboards.views.parts.text import number_text, share_text
 from evals.naming.verdicts import ABOVE, AT_CHANCE, UNDECIDED, UNTESTED, chance_of
 from evals.sanity.protocol import FAILS, PASSES, THEORETICAL
 from evals.sanity.protocol import UNDECIDED as OPEN
@@ -17,11 +17,6 @@ from registry.wording import counted, verb
 
 MOST_NAMED = 3
 """Metrics that a sentence names."""
-
-
-def share_text(share: float) -> str:
-    """Return a fraction in per cent, to three digits; "–" where there is none."""
-    return "–" if np.isnan(share) else f"{number_text(float(f'{100 * share:.3g}'))} %"
 
 
 def interval_text(low: float, high: float, told: Callable[[float], str] = number_text) -> str:

@@ -89,7 +89,7 @@ def matrix(settings: Sequence[view.Setting]) -> Iterator[Figure]:
             "form."
         )
     chart = signs(frame, looks=VERDICTS)
-    yield Figure("sanity-matrix", chart, "Verdicts on every metric", note)
+    yield Figure("sanity-matrix", chart, "Verdicts on every metric", note, is_wide=True)
 
 
 def _of_setting(at: view.Setting) -> pd.DataFrame:

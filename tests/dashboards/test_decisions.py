@@ -478,6 +478,14 @@ def test_a_share_stands_beside_what_it_is_of() -> None:
 # -- approximations ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("offset", [0.8, -0.8])
+def test_what_an_approximation_misses_is_beside_the_offset(offset: float) -> None:
+    whole = explained(exact=((), False), logit=((), 7.0), offset=((), offset))
+    decision = one_decision.of_image(whole)
+    assert decision.missed == pytest.approx(7.0 - CONTRIBUTION.sum() - offset)
+    assert charts.waterfall_frame(decision)["value"][:-1].sum() == pytest.approx(7.0)
+
+
 def test_what_an_approximation_misses_stands_beside_it() -> None:
     exact = one_decision.of_image(explained())
     whole = explained(exact=((), False), logit=((), 7.0), residual=((), 0.3))

@@ -97,8 +97,7 @@ class Decision:
     @property
     def missed(self) -> float:
         """What contributions that are an approximation miss of it; 0 where they are exact."""
-        given = self.positive + self.negative + (self.offset or 0.0)
-        return 0.0 if self.exact else self.logit - given
+        return 0.0 if self.exact else self.logit - self.positive - self.negative
 
     @property
     def for_it(self) -> tuple[Term, ...]:

@@ -25,6 +25,7 @@ READABLE = """<style>
   display: none; }
 [class*=st-key-wide-figure] { overflow-x: auto; }
 [class*=st-key-wide-figure] [data-testid=stVegaLiteChart] { min-width: 680px; }
+.st-key-evidence p { font-size: 0.9rem; line-height: 1.4; }
 @media (max-width: 1200px) {
   [class*=st-key-wide-columns] > * > [data-testid=stHorizontalBlock] > [data-testid=stColumn],
   [class*=st-key-wide-columns] > [data-testid=stHorizontalBlock] > [data-testid=stColumn] {

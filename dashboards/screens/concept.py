@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboards.screens import datasets
+from dashboards.screens.examples import column_of, kinds_of, show_examples, show_groups
 from dashboards.screens.frame import (
     BESIDE,
     BOUND,
@@ -19,29 +20,38 @@ from dashboards.screens.frame import (
     link_to,
 )
 from dashboards.screens.notes import show_concept_note
-from dashboards.screens.parts import offer_table, show_part, show_parts, show_table
+from dashboards.screens.parts import (
+    offer_table,
+    show_figure,
+    show_part,
+    show_parts,
+    show_table,
+)
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import evidence as ask
-from dashboards.views.concepts import labels
+from dashboards.views.concepts import labels, snippets
 from dashboards.views.concepts import one_concept as one
 from dashboards.views.concepts.exactness import meaning_of_maps, shown_below
+from dashboards.views.concepts.examples import LOWEST, STRONGEST, in_range
 from dashboards.views.concepts.neurons import is_of_neurons
 from dashboards.views.concepts.passages import passages_part
-from dashboards.views.parts.parts import Part, Picture, Pictures, Table, file_name
+from dashboards.views.parts.charts import RANGE
+from dashboards.views.parts.parts import Figure, Part, Picture, Pictures, Table, file_name
 from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs.settings import behind
 from registry.catalog.access import Catalog
 from registry.store.durable import StoreError
 from registry.wording import counted
 
-SIDES = ("Strongest", "Lowest")
-"""Images of a neuron: of its largest activations, or of its lowest."""
-
 ABOUT_EVIDENCE = (
     "No single number proves a name. Scores are on inputs that were held out when the name was "
     "chosen; rely on metrics that pass the sanity checks."
 )
 FIRST_TILES = 4
+ABOUT_MISSING = (
+    "Add to experiments.toml what is not there yet, then run it with `factbook run NAME`. Names "
+    "are proposals."
+)
 ENLARGE = "Click one to enlarge it; point at it for its id."
 TILE = 160  # pixels
 SIMILAR_IN_ROW = 7
@@ -71,20 +81,22 @@ def show_concept(
     name, line = view.about(frame, concept)
     st.subheader(literal(name), anchor=False)
     st.caption(literal(line))
+    label = str(frame.set_index("concept").loc[concept, "name"])
     show_concept_note(catalog, model.concepts.run, model.concepts.cell, concept)
-    _gallery(model, concept)
-    _evidence(model, concept, str(frame.set_index("concept").loc[concept, "name"]))
+    _evidence(model, concept, label)
+    _images(catalog, model, concept, label)
+    _about_evidence(model, concept, label)
     _lead_on(model)
 
 
-def show_beside(model: datasets.Model, frame: pd.DataFrame, concept: int) -> None:
+def show_beside(catalog: Catalog, model: datasets.Model, frame: pd.DataFrame, concept: int) -> None:
     """Show what else is known of a concept; see :func:`show_concept`."""
     with explained():
         if model.names:
             own = datasets.labels_of(model.names, concept)
             every_name = datasets.names_of(model.names)
             show_table(labels.label_table(model.concepts.cell, own, concept, every_name))
-    _over_images(model, frame, concept)
+    _over_images(catalog, model, frame, concept)
     _similar_directions(model, frame, concept)
     where, decided = st.columns(2, gap="medium")
     with where, explained():
@@ -107,36 +119,47 @@ def _file(model: datasets.Model, concept: int) -> str:
 # -- pictures ---------------------------------------------------------------------------------
 
 
-def _gallery(model: datasets.Model, concept: int) -> None:
+def _images(catalog: Catalog, model: datasets.Model, concept: int, label: str) -> None:
     with explained():
         if model.is_of_texts:
             _texts(model, concept)
             return
-        if not model.gallery:
-            return
+        drawn = datasets.opened(model.gallery) if model.gallery else None
+        sides = (
+            [STRONGEST, *([LOWEST] if view.has_lowest(drawn) else [])] if drawn is not None else []
+        )
+        kind = choose_view(kinds_of(model, label, sides), "side", "Images")
+        if model.gallery and kind in sides:
+            _gallery(model, model.gallery, concept, kind == LOWEST)
+        else:
+            show_examples(catalog, model, concept, label, kind)
+
+
+def _gallery(model: datasets.Model, made: datasets.Made, concept: int, lowest: bool) -> None:
+    with explained():
         kept = datasets.statistics(model.concepts)
-        possible = shown_below(datasets.opened(model.gallery), kept)
+        possible = shown_below(datasets.opened(made), kept)
         what = "activation" if is_of_neurons(kept) else "presence"
+        tiles = datasets.tiles_of(made, concept, lowest=lowest)
+        if not tiles:
+            st.info(_without_images(what, lowest))
+            return
+        above = st.container()  # what they look like is chosen below them: pictures first
         with st.container(horizontal=True, vertical_alignment="center"):
-            lowest = view.has_lowest(datasets.opened(model.gallery)) and (
-                choose_view(SIDES, "side", "Images") == SIDES[1]
-            )
-            tiles = datasets.tiles_of(model.gallery, concept, lowest=lowest)
             below = next(iter(possible), "")
-            if len(possible) > 1 and tiles:
+            if len(possible) > 1:
                 below = choose_view(possible, "below", "Below images")
             more = len(tiles) > FIRST_TILES
             every = more and st.toggle(
                 f"All {counted(len(tiles), 'image')}", key="images", bind=BOUND
             )
-        if not tiles:
-            st.info(_without_images(what, lowest))
-            return
         shown = tiles if every else tiles[:FIRST_TILES]
         pictures = [view.drawn(tile, possible, what) for tile in shown]
         text = f"Images with the {'lowest' if lowest else 'largest'} {what}."
         note = " ".join(filter(None, (text, meaning_of_maps(below, possible), ENLARGE)))
-        show_part(Pictures(pictures, note=note, below=below))
+        with above:
+            show_part(Pictures(pictures, below=below))
+        st.caption(literal(note))
 
 
 def _texts(model: datasets.Model, neuron: int) -> None:
@@ -164,17 +187,36 @@ def _evidence(model: datasets.Model, concept: int, label: str) -> None:
         found = _asked(model, concept, label)
         if not found:
             return
-        table = ask.evidence_table(_file(model, concept), found, "name" if label else "concept")
-        st.markdown(f"**{literal(table.title)}** {literal(ask.verdict_line(found))}")
-        for answer in found:
-            badge = f":{BADGES[answer.speaks]}-badge[{literal(answer.speaks)}]"
+        with st.container(gap="xxsmall", key="evidence"):
+            title = ask.evidence_title("name" if label else "concept")
             st.markdown(
-                f"{badge} **{literal(answer.question)}** {literal(answer.finding)}.",
-                help=literal(answer.rule) or None,
+                f"**{literal(title)}** {literal(ask.verdict_line(found))}", help=ABOUT_EVIDENCE
             )
-        st.caption(ABOUT_EVIDENCE)
-        offer_table(table)
-        _links_to_matches(model, concept)
+            for answer in found:
+                badge = f":{BADGES[answer.speaks]}-badge[{literal(answer.speaks)}]"
+                st.markdown(
+                    f"{badge} **{literal(answer.question)}** {literal(answer.finding)}.",
+                    help=literal(answer.rule) or None,
+                )
+        _what_is_missing(model)
+
+
+def _what_is_missing(model: datasets.Model) -> None:
+    """Offer what would answer the questions that are open for want of a dataset."""
+    lines = snippets.missing_evidence(model.lineage, model.concepts.name, model.made)
+    if lines:
+        with st.expander("What would answer the open questions"):
+            st.caption(ABOUT_MISSING)
+            st.code(lines, language="toml")
+
+
+def _about_evidence(model: datasets.Model, concept: int, label: str) -> None:
+    """Offer the answers as a table, and lead to what the concept is matched to."""
+    with explained():
+        if found := _asked(model, concept, label):
+            what = "name" if label else "concept"
+            offer_table(ask.evidence_table(_file(model, concept), found, what))
+            _links_to_matches(model, concept)
 
 
 def _lead_on(model: datasets.Model) -> None:
@@ -256,16 +298,24 @@ def _unknown(model: datasets.Model, question: str, what: str, schema: str) -> as
 # -- over all images --------------------------------------------------------------------------
 
 
-def _over_images(model: datasets.Model, frame: pd.DataFrame, concept: int) -> None:
+def _over_images(
+    catalog: Catalog, model: datasets.Model, frame: pd.DataFrame, concept: int
+) -> None:
     if model.is_of_texts:
         return
     with explained():
         reading = datasets.presence_index(model.concepts, model.root).is_reading
         show = st.fragment(_presences, run_every=REFRESH) if reading else _presences
-        show(model, frame, concept, reading)
+        show(catalog, model, frame, concept, reading)
 
 
-def _presences(model: datasets.Model, frame: pd.DataFrame, concept: int, was_reading: bool) -> None:
+def _presences(
+    catalog: Catalog,
+    model: datasets.Model,
+    frame: pd.DataFrame,
+    concept: int,
+    was_reading: bool,
+) -> None:
     index = datasets.presence_index(model.concepts, model.root)
     moved = st.session_state.get("concept") or str(concept)
     if was_reading and (not index.is_reading or moved != str(concept)):
@@ -274,7 +324,9 @@ def _presences(model: datasets.Model, frame: pd.DataFrame, concept: int, was_rea
     slot = int(kept.indexes["concept"].get_loc(concept))
     if index.is_dense:
         alone = datasets.presences_alone(model.concepts, slot)
-        _show_presences(one.presence_parts(_file(model, concept), alone, 0, kept))
+        _show_presences(
+            catalog, model, concept, one.presence_parts(_file(model, concept), alone, 0, kept)
+        )
         return
     if index.trouble:
         st.warning(literal(f"Presences over all images cannot be shown: {index.trouble}"))
@@ -290,15 +342,29 @@ def _presences(model: datasets.Model, frame: pd.DataFrame, concept: int, was_rea
     except StoreError:  # what is kept is damaged: it is made anew
         index.read_anew()
         st.rerun()
-    _show_presences(parts)
+    _show_presences(catalog, model, concept, parts)
     similar = one.most_similar(correlations, kept["concept"].values, slot, SIMILAR_IN_ROW)
     _similar(model, frame, similar, "Present in the same images", "correlation", concept)
 
 
-def _show_presences(parts: Sequence[Part]) -> None:
-    for beside, part in zip(st.columns(3, gap="medium"), parts, strict=False):
+def _show_presences(
+    catalog: Catalog, model: datasets.Model, concept: int, parts: Sequence[Part]
+) -> None:
+    """Show where a concept is present, and the images of the range that a reader marks there."""
+    first, *others = zip(st.columns(3, gap="medium"), parts, strict=False)
+    key = f"range {model.concepts.run} {concept}"
+    marked = None
+    with first[0]:
+        if isinstance(first[1], Figure):
+            marked = show_figure(first[1], key=key, on_select="rerun", selection_mode=RANGE)
+        else:
+            show_part(first[1])
+    for beside, part in others:
         with beside:
             show_part(part)
+    if ends := one.marked_range(marked):
+        column, _ = column_of(model, concept)
+        show_groups(catalog, model, [in_range(column, *ends, seed=concept)])
 
 
 # -- what is like it --------------------------------------------------------------------------

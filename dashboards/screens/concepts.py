@@ -27,13 +27,9 @@ from registry.catalog.access import Catalog
 from registry.wording import counted
 
 HELP = (
-    "A concept is one latent of a bias-free TopK SAE in place of a layer. Its presence in an image "
-    "is the sum of its activations, and its contributions add up to the logit (Parchami-Araghi et "
-    "al., FaCT, NeurIPS 2025, arXiv 2510.25512), or are marked as approximate where the network is "
-    "not linear in its frozen weights. Names are labels, scored by the metrics of "
-    "Oikarinen et al. (ICML 2025, arXiv 2506.05774) on images that they were not chosen on. "
-    "Channels, logits and columns of files are shown in the same way, as neurons; those of a "
-    "language model, probabilities of next tokens, at positions of texts."
+    "A concept is one latent of a TopK SAE in place of a layer; what concepts contribute adds up "
+    "to the logit, or is marked as approximate (FaCT, arXiv 2510.25512). Names are labels, scored "
+    "on images that they were not chosen on (arXiv 2506.05774). Neurons have the same pages."
 )
 TABLE = "concepts"
 NARROW = 165  # pixels of a box
@@ -78,10 +74,15 @@ def show() -> None:
     namer = datasets.choose_namer(model.names, slots[1], "Named by")
     with page.explained(cell, stop=True):
         frame = datasets.frame_of(model.concepts, model.names, model.consistency, namer)
-    show_numbers(numbers)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        section = page.choose_view(SECTIONS, "section")
+        if section == SECTIONS[0]:
+            st.caption(literal(view.summary_line(numbers)))
+    if section == SECTIONS[1]:
+        show_numbers(numbers)
     if is_of_neurons(kept := datasets.statistics(model.concepts)):
         st.caption(literal(neurons_note(cell, kept)))
-    if page.choose_view(SECTIONS, "section") == SECTIONS[1]:
+    if section == SECTIONS[1]:
         _whole_model(model, frame, namer)
     elif frame.empty:
         st.info("No concepts in this dataset.")
@@ -122,7 +123,7 @@ def _browse(
         show_concept(catalog, model, frame, concept)
     with table:
         _table(model, found, concept, namer)
-    show_beside(model, frame, concept)
+    show_beside(catalog, model, frame, concept)
 
 
 def _tagged(catalog: Catalog, made: datasets.Made, frame: pd.DataFrame) -> pd.DataFrame:
@@ -143,7 +144,7 @@ def _choice(concepts: Sequence[int], known: Sequence[int]) -> int:
     text = row.text_input(
         "Concept",
         placeholder=f"{concepts[0]}",
-        help="Its index; or tick its row.",
+        label_visibility="collapsed",
         key="concept",
         bind=page.BOUND,
         width=NARROW,
@@ -208,7 +209,8 @@ def _page(found: pd.DataFrame, concept: int) -> int:
         min_value=1,
         value=None,
         step=1,
-        placeholder=f"{view.page_with(found, concept)}",
+        placeholder=f"Page {view.page_with(found, concept):,} of {last:,}",
+        label_visibility="collapsed",
         key="page",
         bind=page.BOUND,
     )

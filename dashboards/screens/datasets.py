@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.screens.frame import BOUND, explained, tell, tell_unknown
+from dashboards.server.image_reader import ImageReader
 from dashboards.server.presence_index import PresenceIndex, cache_folder
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
@@ -37,6 +38,7 @@ from dashboards.views.runs.settings import (
 from fact.traces.by_concept import Presences, read_alone
 from registry.catalog.access import Catalog
 from registry.catalog.lineage import Lineage
+from registry.plan.artifacts import ExperimentStore
 from registry.plan.project import MissingInputsError
 from registry.store.datasets import DATASET
 from registry.store.manifest import find_dataset
@@ -213,6 +215,17 @@ class Model:
         """Return what readers call an entry of its lineage."""
         entry = self.lineage.entries.get(name)
         return entry.title if entry else name
+
+    @property
+    def made(self) -> frozenset[str]:
+        """Schemas of what there is, or is declared, of the evidence for its names."""
+        found = {
+            "names": self.names is not None,
+            "consistency": self.consistency is not None,
+            "localisation": self.localisation is not None,
+            "matching": bool(self.matchings),
+        }
+        return frozenset(self.wanted) | {name for name, is_there in found.items() if is_there}
 
     @property
     def beside(self) -> dict[str, Made]:
@@ -455,6 +468,41 @@ def passages_of(made: Made, neuron: int) -> list[Passage]:
 def strongest_texts(made: Made, neurons: tuple[int, ...]) -> dict[int, str]:
     """Return the strongest position of some neurons, in one line."""
     return texts.strongest_texts(opened(made), neurons)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def image_reader(_store: ExperimentStore, made: Made, side: int) -> ImageReader:
+    """Return what reads the images that concepts were measured on."""
+    return ImageReader(_store, Path(made.folder), side)
+
+
+@st.cache_resource(max_entries=256, show_spinner="Reading images …")
+def images_read(_reader: ImageReader, made: Made, ids: tuple[str, ...]) -> list[NDArray[np.uint8]]:
+    """Return some images of a set of concepts, as :func:`image_reader` reads them."""
+    return _reader.read(ids)
+
+
+@st.cache_resource(max_entries=64, show_spinner="Reading labels …")
+def rows_with(concepts: Made, names: Made | None, label: str) -> NDArray[np.int64] | None:
+    """Return the indices of the images that show a label; None where that is not known.
+
+    A label of classes is that of the images; another one is looked up in `names`, the labels that
+    concepts were named by, where the probability that it is shown is at least a half.
+    """
+    kept = statistics(concepts)
+    classes = kept["class"].values.astype(str).tolist() if "class" in kept.coords else []
+    group, _, value = label.partition(":")
+    if group == "class" and value in classes and "label" in kept:
+        return np.flatnonzero(kept["label"].values == classes.index(value))
+    if names is None:
+        return None
+    labelled = opened(names)
+    if label not in labelled.indexes["label"]:
+        return None
+    shown = labelled["value"].sel(label=label)
+    ids = labelled["image"].values.astype(str)[np.asarray(shown.values) >= 0.5]
+    rows = pd.Index(kept["image"].values.astype(str)).get_indexer(ids)
+    return np.sort(rows[rows >= 0])
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading the decoder …")

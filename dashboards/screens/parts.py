@@ -121,13 +121,14 @@ def column_of(name: str, column: Column) -> Any:
     return config.Column(title, help=meaning, width=WIDE if column.is_wide else None)
 
 
-def show_figure(figure: Figure, is_offered: bool = True, **options: Any) -> None:
-    """Show a chart, with its download unless that stands elsewhere; options are those of
-    `st.altair_chart`.
+def show_figure(figure: Figure, is_offered: bool = True, **options: Any) -> Any:
+    """Show a chart, with its download unless that stands elsewhere.
+
+    Options and what is returned are those of `st.altair_chart`.
     """
     _title(figure.title)
     place = st.container(key=f"wide-figure-{figure.name}") if figure.is_wide else st
-    place.altair_chart(  # type: ignore[call-overload]
+    shown = place.altair_chart(  # type: ignore[call-overload]
         _AsItIs(figure.chart),
         width="stretch",
         **{"alt": figure.title or figure.name, **options},
@@ -135,6 +136,7 @@ def show_figure(figure: Figure, is_offered: bool = True, **options: Any) -> None
     _footer(figure.note)
     if is_offered:
         offer_figure(figure)
+    return shown
 
 
 def offer_figure(figure: Figure) -> None:

@@ -108,6 +108,11 @@ def summary(concepts: xr.Dataset) -> list[Number]:
     return [*numbers, Number("contributions", "approximate", exactness_note(concepts))]
 
 
+def summary_line(numbers: Sequence[Number]) -> str:
+    """Return numbers in one line: ``accuracy 91 % · concepts per image 51.4``."""
+    return " · ".join(f"{number.label} {number.value}" for number in numbers)
+
+
 def concepts_frame(
     concepts: xr.Dataset,
     best: pd.DataFrame | None = None,

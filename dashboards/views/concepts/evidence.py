@@ -57,10 +57,15 @@ def verdict_line(evidence: Sequence[Evidence]) -> str:
     )
 
 
+def evidence_title(what: str) -> str:
+    """Return what is asked about a name, or about a concept without one."""
+    return f"Can this {what} be trusted?"
+
+
 def evidence_table(name: str, evidence: Iterable[Evidence], what: str = "name") -> Table:
     """Return the table of all questions about a name, or about a concept without one."""
     frame = pd.DataFrame(list(map(asdict, evidence)), columns=list(COLUMNS))
-    return Table(f"{name}-evidence", frame, f"Can this {what} be trusted?", columns=COLUMNS)
+    return Table(f"{name}-evidence", frame, evidence_title(what), columns=COLUMNS)
 
 
 def missing(question: str, what: str, command: str = "") -> Evidence:

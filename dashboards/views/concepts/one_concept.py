@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.views.concepts.exactness import APPROXIMATE, MARK, exactness_note, is_exact
-from dashboards.views.parts.charts import bars, binned, histogram
+from dashboards.views.parts.charts import RANGE, bars, binned, histogram
 from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
 from dashboards.views.parts.text import number_text, share_text
 from evals.concepts.localisation import maps_note
@@ -24,7 +24,8 @@ BINS = 40
 CLASSES_SHOWN = 12
 ABOUT_PRESENCE = (
     "Presence: the sum of its activations over an image, in units of the layer. Images without the "
-    "concept are left out; counts are on a logarithmic scale."
+    "concept are left out; counts are on a logarithmic scale. "
+    "Drag over a part to see images of it."
 )
 
 
@@ -66,6 +67,7 @@ def presence_parts(
                 y_title="images",
                 y_log=True,
                 height=264,
+                is_marked=True,
             ),
             "How strongly it is present",
             f"{found} {ABOUT_PRESENCE}",
@@ -78,14 +80,32 @@ def _activation_figure(name: str, values: NDArray[np.floating], read: int) -> Fi
     """Return the histogram of a neuron's activations, but for those that are 0."""
     zeros = read - len(values)
     chart = histogram(
-        presence_bins(values), x_title="activation", y_title="images", y_log=True, height=264
+        presence_bins(values),
+        x_title="activation",
+        y_title="images",
+        y_log=True,
+        height=264,
+        is_marked=True,
     )
     note = (
         f"Over {counted(read, 'image')}; {zeros:,} where it is 0 {verb(zeros, 'is', 'are')} left "
         "out. Counts are on a logarithmic "
-        "scale."
+        "scale. Drag over a part to see images of it."
     )
     return Figure(f"{name}-activation", chart, "How strongly it is active", note)
+
+
+def marked_range(event: Any) -> tuple[float, float] | None:
+    """Return which part of a histogram a reader has marked; None for none.
+
+    Parameters
+    ----------
+    event : mapping
+        As `st.altair_chart` returns it.
+    """
+    marked = (event or {}).get("selection", {}).get(RANGE, {})
+    ends = next((ends for ends in marked.values() if len(ends) == 2), None)
+    return (float(min(ends)), float(max(ends))) if ends else None
 
 
 def presence_note(present: int, images: int) -> str:

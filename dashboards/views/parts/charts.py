@@ -52,6 +52,9 @@ MOST_WITH_TEXT = 30
 NUMBER = ".3~r"
 """Format of Vega for a measured value: three significant digits and no exponent."""
 
+RANGE = "range"
+"""Name of the selection of a histogram that lets a reader mark a part of it."""
+
 CHECKED = ".5~r"
 """The same for terms of a sum that somebody checks."""
 
@@ -198,6 +201,7 @@ def histogram(
     x_log: bool = False,
     y_log: bool = False,
     x_form: str = "",
+    is_marked: bool = False,
 ) -> alt.LayerChart:
     """Return a histogram whose bins are given, with named vertical rules, as of a baseline.
 
@@ -217,6 +221,8 @@ def histogram(
         Whether an axis is logarithmic; the y axis is of counts then, and begins below 1.
     x_form : str
         Format of Vega for the x axis, as ``~%``.
+    is_marked : bool
+        Whether a reader can mark a part of it, as the selection `RANGE`.
     """
     known = frame.assign(series=frame.get("series", series[0]))
     across = alt.Scale(type="log", nice=False) if x_log else alt.Scale(zero=False)
@@ -246,6 +252,8 @@ def histogram(
             alt.Tooltip("value:Q", format=NUMBER, title=y_title),
         ],
     )
+    if is_marked:
+        shown = shown.add_params(alt.selection_interval(name=RANGE, encodings=["x"]))
     named = [
         named_rule(*rule, PALETTE[(index + 3) % len(PALETTE)], 8 + 14 * index)
         for index, rule in enumerate(rules)

@@ -1,0 +1,77 @@
+"""Images that concepts were measured on, read by their ids, without the network that saw them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fact.data.images import Geometry
+from registry.declare.faults import StageError
+from registry.plan.artifacts import ExperimentStore
+from registry.plan.project import recorded_input
+from registry.suggest import RefusalError
+
+if TYPE_CHECKING:
+    from fact.data.images import ImageDataset
+
+FALLBACK_SIDE = 224
+"""Pixels of a side where no gallery tells how images were seen."""
+
+
+class ImagesError(RefusalError, RuntimeError):
+    """Images that are not on this machine, or cannot be read, with the reason."""
+
+
+class ImageReader:
+    """The images behind one dataset of concepts, opened once for all readers of a server.
+
+    Parameters
+    ----------
+    store : ExperimentStore
+        Where what the concepts were made from lies.
+    folder : Path
+        Of the run that measured the concepts.
+    side : int
+        Pixels of the square that an image is brought to.
+    """
+
+    def __init__(self, store: ExperimentStore, folder: Path, side: int = FALLBACK_SIDE):
+        self._store = store
+        self._folder = folder
+        self._geometry = Geometry(side, side)
+        self._lock = threading.Lock()
+
+    def read(self, ids: Sequence[str]) -> list[np.ndarray]:
+        """Return images by id, each uint8 (y, x, colour), in a square as the gallery's.
+
+        Raises
+        ------
+        ImagesError
+            If the dataset, or one of these images, cannot be read.
+        """
+        with self._lock:
+            try:
+                return [self._dataset.read([image], self._geometry)[0] for image in ids]
+            except KeyError as error:  # whose text is quoted
+                raise ImagesError(str(error.args[0] if error.args else error)) from error
+            except (OSError, ValueError) as error:
+                raise ImagesError(str(error)) from error
+
+    @cached_property
+    def _dataset(self) -> ImageDataset:
+        """The images, opened once. The lock is held."""
+        given = recorded_input(self._store, self._folder)
+        if given is None:
+            raise ImagesError("the dataset of the concepts is gone")
+        try:
+            images: ImageDataset = given.origin("images").load()
+            return images
+        except StageError:
+            raise ImagesError("the images are not on this machine") from None
+        except (OSError, ValueError, ImportError) as error:
+            raise ImagesError(f"the images cannot be read: {error!s}") from error

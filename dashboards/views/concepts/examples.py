@@ -1,0 +1,157 @@
+"""Images of a concept beyond the strongest: across its range, at random, and those that lack it.
+
+What is strongest flatters a concept: whether it means one thing is seen where it is weak, and
+whether its name fits where the name is and the concept is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dashboards.views.parts.text import number_text
+from registry.wording import counted
+
+STRONGEST, LOWEST = "Strongest", "Lowest"
+ACROSS, RANDOM, WITHOUT = "Across its range", "At random", "Named, without it"
+BANDS = ("strongest quarter", "second quarter", "third quarter", "weakest quarter")
+IN_BAND = 4
+"""Images of each quarter, and of a row."""
+
+AT_ONCE = 12
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some images of a concept, with what they are.
+
+    Attributes
+    ----------
+    title, note : str
+        In words; the note says how they were drawn.
+    rows : ndarray of int
+        Indices of the images in the dataset.
+    presence : ndarray of float
+        Of the concept in each.
+    """
+
+    title: str
+    rows: NDArray[np.int64]
+    presence: NDArray[np.float64]
+    note: str = ""
+
+    @classmethod
+    def of(cls, title: str, entries: np.ndarray, note: str = "") -> Examples:
+        """Return some entries of a concept as examples, in their order."""
+        rows, presence = entries["row"].astype(np.int64), entries["presence"].astype(np.float64)
+        return cls(title, rows, presence, note)
+
+
+def present(column: np.ndarray) -> np.ndarray:
+    """Return the entries in which a concept is present, the strongest first.
+
+    Parameters
+    ----------
+    column : ndarray of `fact.traces.by_concept.ENTRY`
+        Of the concept.
+    """
+    known = column[column["presence"] != 0]
+    order = np.argsort(-known["presence"], kind="stable")
+    return np.asarray(known[order])
+
+
+def strongest(column: np.ndarray, count: int = AT_ONCE) -> Examples:
+    """Return the images in which a concept is strongest."""
+    return Examples.of("", present(column)[:count], "Images with the largest presence.")
+
+
+def across(column: np.ndarray, seed: int, count: int = IN_BAND) -> list[Examples]:
+    """Return images of each quarter of those in which a concept is present, the strongest first.
+
+    Parameters
+    ----------
+    column : ndarray of `fact.traces.by_concept.ENTRY`
+        Of the concept.
+    seed : int
+        By which images of a quarter are drawn.
+    count : int
+        Images of each quarter at most.
+    """
+    ranked = present(column)
+    draw = np.random.default_rng(seed)
+    found = []
+    for name, quarter in zip(BANDS, np.array_split(ranked, len(BANDS)), strict=True):
+        if not len(quarter):
+            continue
+        high, low = (number_text(quarter["presence"][end]) for end in (0, -1))
+        title = f"{name.capitalize()}: presence {low} to {high}, {counted(len(quarter), 'image')}"
+        found.append(Examples.of(title, _drawn(quarter, draw, count)))
+    return found
+
+
+def at_random(column: np.ndarray, seed: int, count: int = AT_ONCE) -> Examples:
+    """Return images drawn from all in which a concept is present, in the order of drawing."""
+    known = np.sort(present(column), order="row")
+    draw = np.random.default_rng(seed)
+    drawn = known[draw.permutation(len(known))[:count]]
+    note = (
+        f"Drawn from the {counted(len(known), 'image')} in which it is present, whatever its "
+        f"strength (seed {seed})."
+    )
+    return Examples.of("", drawn, note)
+
+
+def in_range(
+    column: np.ndarray, low: float, high: float, seed: int, count: int = AT_ONCE
+) -> Examples:
+    """Return images whose presence is in a range, ends included, the strongest first."""
+    ranked = present(column)
+    inside = ranked[(ranked["presence"] >= low) & (ranked["presence"] <= high)]
+    drawn = _drawn(inside, np.random.default_rng(seed), count)
+    title = f"Presence {number_text(low)} to {number_text(high)}: {counted(len(inside), 'image')}"
+    note = f"{len(drawn)} of them, drawn with seed {seed}." if len(drawn) < len(inside) else ""
+    return Examples.of(title, drawn, note)
+
+
+def without(
+    column: np.ndarray, labelled: NDArray[np.integer], label: str, seed: int, count: int = AT_ONCE
+) -> Examples:
+    """Return images that show the label of a concept, and in which the concept is absent.
+
+    Where it is absent from none, those with its lowest presence.
+
+    Parameters
+    ----------
+    column : ndarray of `fact.traces.by_concept.ENTRY`
+        Of the concept.
+    labelled : ndarray of int
+        Indices of the images that show the label.
+    label : str
+        Its name.
+    seed : int
+        By which they are drawn.
+    count : int
+        Images at most.
+    """
+    entries = present(column)
+    lacking = np.setdiff1d(labelled, entries["row"])
+    shown = f"{counted(len(labelled), 'image')} that show {label!r}"
+    if not len(labelled):
+        return Examples("", lacking, np.zeros(0), f"No image here is known to show {label!r}.")
+    if len(lacking):
+        drawn = np.random.default_rng(seed).permutation(lacking)[:count]
+        share = f"Of the {shown}, {len(lacking):,} lack the concept"
+        note = f"{share}. These are drawn with seed {seed}."
+        return Examples("", drawn.astype(np.int64), np.zeros(len(drawn)), note)
+    weakest = entries[np.isin(entries["row"], labelled)][::-1][:count]
+    note = f"The concept is present in each of the {shown}. These have the least of it."
+    return Examples.of("", weakest, note)
+
+
+def _drawn(entries: np.ndarray, draw: np.random.Generator, count: int) -> np.ndarray:
+    """Return some entries drawn without replacement, in the order in which they were."""
+    if len(entries) <= count:
+        return entries
+    return entries[np.sort(draw.permutation(len(entries))[:count])]

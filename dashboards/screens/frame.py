@@ -269,5 +269,7 @@ def tell(advice: Advice, box: object = st.info) -> None:
     lines = [f"**{literal(advice.title)}**"]
     lines += [literal(line) for line in advice.reason.splitlines() if line.strip()]
     box("  \n".join(lines))  # type: ignore[operator]
+    if advice.lines:
+        st.code("\n".join(advice.lines), language="toml")
     if advice.commands:
         st.code("\n".join(advice.commands), language="bash")

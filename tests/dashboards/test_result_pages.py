@@ -15,7 +15,7 @@ from dashboards.report import render
 from dashboards.screens import datasets
 from dashboards.views.parts.parts import Figure
 from dashboards.views.parts.text import literal
-from dashboards.views.runs.advice import MAKERS
+from dashboards.views.runs.drafts import MAKERS
 from dashboards.views.sections import RESULTS, sections_of
 from registry.catalog.access import Catalog, open_catalog
 from registry.mongo.database import URL_VARIABLE

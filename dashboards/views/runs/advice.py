@@ -6,12 +6,14 @@ import os
 import shlex
 from dataclasses import dataclass
 
+from dashboards.views.runs.drafts import MAKERS, lines_for
 from registry.catalog.access import Catalog, DeletedRunError, UnknownRunError
 from registry.catalog.conditions import QueryError
 from registry.catalog.notes import NoteError
 from registry.declare.declaration import PROJECT_VARIABLE
 from registry.declare.declared import SelectionError
 from registry.declare.faults import DeclarationError
+from registry.declare.stage import load_stage
 from registry.mongo.database import URL_VARIABLE, DatabaseError
 from registry.plan.project import MissingInputsError, Project
 from registry.store.durable import StoreError
@@ -32,23 +34,6 @@ EXPECTED = (
 )
 """Errors of the outside world, which a page explains; anything else is a defect of ours."""
 
-MAKERS = {
-    "comparison": "evals.compare_published",
-    "concepts": "fact.measure_concepts",
-    "consistency": "evals.measure_consistency",
-    "decisions": "fact.explain_decisions",
-    "fidelity": "fact.measure_fidelity",
-    "gallery": "fact.draw_concepts",
-    "identification": "evals.identify_neurons",
-    "intervention": "fact.intervene_concepts",
-    "localisation": "evals.localise_concepts",
-    "matching": "evals.match_concepts",
-    "names": "evals.name_concepts",
-    "sanity": "evals.sanity_check",
-    "scores": "evals.score_explanations",
-}
-"""By schema, the stage of this project that makes such datasets; packages may bring others."""
-
 
 @dataclass(frozen=True)
 class Advice:
@@ -62,11 +47,14 @@ class Advice:
         The message of the error.
     commands : tuple of str
         What to type, "" in none.
+    lines : tuple of str
+        Of experiments.toml, to be pasted before that.
     """
 
     title: str
     reason: str = ""
     commands: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
 def advise(error: Exception, cell: str = "") -> Advice:
@@ -127,18 +115,26 @@ def first_steps(project: Project) -> Advice:
 
 def without_datasets(project: Project, schema: str) -> Advice:
     """Return what to do where no experiment has made a dataset of a schema: run one, or declare."""
-    cells = [cell.name for cell in project.graph.cells.values() if cell.provides == schema]
+    cells = [cell for cell in project.graph.cells.values() if cell.provides == schema]
     if cells:
         more = f" and {len(cells) - 3} more" if len(cells) > 3 else ""
+        names = ", ".join(cell.name for cell in cells[:3])
         return Advice(
             f"No {schema} dataset yet",
-            f"Run {', '.join(cells[:3])}{more} to make one.",
-            (run_command(cells[0]),),
+            f"{_answered(cells[0].stage)}\nRun {names}{more} to make one.",
+            (run_command(cells[0].name),),
         )
-    commands: tuple[str, ...] = ("factbook list",)
-    if schema in MAKERS:
-        commands = (f"[experiments.my-{schema}]", f'stage = "{MAKERS[schema]}"', "needs = { … }")
-    return Advice(f"No {schema} experiment yet", "Add one to experiments.toml:", commands)
+    title = f"No {schema} experiment yet"
+    if schema not in MAKERS:
+        return Advice(title, "Add one to experiments.toml.", ("factbook list",))
+    name, lines = lines_for(project, schema)
+    reason = f"{_answered(MAKERS[schema])}\nAdd these lines to experiments.toml, then run them:"
+    return Advice(title, reason, (run_command(name),), tuple(lines))
+
+
+def _answered(stage: str) -> str:
+    """Return what a stage does, in one line."""
+    return f"{stage}: {load_stage(stage).doc}"
 
 
 def database_trouble(catalog: Catalog) -> Advice | None:

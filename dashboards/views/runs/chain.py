@@ -10,7 +10,7 @@ from html import escape
 from urllib.parse import urlencode
 
 from dashboards.views.parts.text import ago_text, duration_text
-from dashboards.views.runs.advice import MAKERS
+from dashboards.views.runs.drafts import MAKERS
 from dashboards.views.runs.one_run import Progress
 from dashboards.views.runs.pipeline import STATES, state_of
 from registry.catalog.runs import RunView

@@ -24,9 +24,9 @@ from dashboards.views.parts.parts import Figure, Note, Picture, Pictures, file_n
 from dashboards.views.parts.pictures import is_picture, may_be_picture, pixels_of
 from dashboards.views.parts.text import literal
 from dashboards.views.runs import comparison as view
-from dashboards.views.runs.advice import Advice
+from dashboards.views.runs.advice import Advice, first_steps
 from dashboards.views.runs.one_run import packages_frame
-from dashboards.views.runs.runs import Row, named_runs, run_key
+from dashboards.views.runs.runs import Row, RunQuery, named_runs, newest_rows, run_key
 from registry.catalog.access import Catalog
 from registry.catalog.runs import is_run, source_diff
 from registry.declare.stage import find_stage
@@ -39,8 +39,8 @@ HELP = (
 )
 FIRST = Advice(
     "Choose runs to compare",
-    "Tick runs on the Runs page, or name some above: an experiment with a matrix compares its "
-    "cells.",
+    "Pick two runs or two experiments, tick runs on the Runs page, or name any number of them "
+    "above: an experiment with a matrix compares its cells.",
 )
 TILES = 6
 MOST_ATTACHED = 12
@@ -58,7 +58,8 @@ def show() -> None:
     )
     names = named_runs(text or "")
     if not names:
-        tell(FIRST)
+        with explained():
+            _pick(catalog)
         return
     with explained(stop=True):
         with st.spinner("Reading all runs …", show_time=True):
@@ -70,6 +71,45 @@ def show() -> None:
     section = choose_view(SECTIONS, "compared")
     with explained():
         SECTIONS[section](catalog, chosen.rows)
+
+
+def _pick(catalog: Catalog) -> None:
+    """Let a reader pick two runs or experiments, or one of several suggestions."""
+    snapshot = run_index(catalog).peek()
+    rows = snapshot.rows if snapshot else newest_rows(catalog, RunQuery())
+    options = view.options_of(rows)
+    if not options:
+        tell(first_steps(catalog.project))
+        return
+    tell(FIRST)
+    one, other, button = st.columns([3, 3, 1], vertical_alignment="bottom")
+    first = one.selectbox(
+        "Compare", options, None, options.__getitem__, key="one", placeholder="run or experiment"
+    )
+    second = other.selectbox(
+        "With",
+        view.partners_of(first, rows) if first else [],
+        None,
+        options.__getitem__,
+        key="other",
+        placeholder="another of the same stage" if first else "choose the first one",
+        disabled=not first,
+    )
+    chosen = " ".join(filter(None, (first, second)))
+    button.button(
+        "Compare", on_click=_name_runs, args=(chosen,), disabled=not second, type="primary"
+    )
+    if found := view.suggestions(rows):
+        st.markdown("**Suggestions**")
+        for number, one_of_them in enumerate(found):
+            st.button(
+                literal(one_of_them.title),
+                key=f"suggested-{number}",
+                on_click=_name_runs,
+                args=(" ".join(one_of_them.names),),
+                type="tertiary",
+                icon=":material/compare_arrows:",
+            )
 
 
 def _tell_missing(catalog: Catalog, chosen: view.Chosen) -> None:

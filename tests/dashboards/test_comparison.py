@@ -363,6 +363,34 @@ def test_long_curves_share_what_a_chart_can_hold() -> None:
     assert points.groupby("series")["value"].max().tolist() == [99.0] * 12
 
 
+# -- picking ----------------------------------------------------------------------------------
+
+
+def test_what_may_be_worth_comparing_is_suggested() -> None:
+    rows = [
+        row(9, "b", started=None),
+        row(8, "lone", stage="another"),
+        row(7, "a[k=2]"),
+        row(6, "a[k=1]"),
+        row(5, "b"),
+        row(4, "c", "FAILED"),
+        row(3, "a[k=1]", part=Part(0, 2)),
+    ]
+    found = {one.title: one.names for one in view.suggestions(rows)}
+    assert found == {
+        "The 2 cells of a": ("a",),
+        "b and a": ("b", "a"),
+        "The last two runs of b": ("uid-5", "uid-9"),
+    }
+    assert view.suggestions([]) == []
+    options = view.options_of(rows)
+    assert list(options)[:3] == ["b", "lone", "a"]
+    assert options["uid-9"] == "run 9: b, completed"
+    assert "failed" in options["uid-4"]
+    assert view.partners_of("lone", rows) == []
+    assert "b" in view.partners_of("a", rows)
+
+
 # -- code and pictures ------------------------------------------------------------------------
 
 

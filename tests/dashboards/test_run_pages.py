@@ -534,6 +534,16 @@ def test_what_is_no_run_is_told(open_page: Open, template: Path, runs: str) -> N
 def test_nothing_to_compare_says_what_to_do(open_page: Open, template: Path) -> None:
     page = open_page(template, "compare")
     assert "Runs page" in page.info[0].value
+    page.selectbox(key="one").set_value("toy-sae").run()
+    other = page.selectbox(key="other")
+    assert other.options
+    picked = next(button for button in page.button if button.label == "Compare")
+    assert picked.disabled
+    other.select_index(0).run()
+    next(button for button in page.button if button.label == "Compare").click().run()
+    assert not page.exception
+    assert page.text_input(key="runs").value.count(" ") == 1
+    assert page.dataframe
 
 
 # -- pipeline ---------------------------------------------------------------------------------

@@ -108,6 +108,103 @@ def newest_of_cells(rows: Iterable[Row]) -> dict[str, Row]:
     return newest
 
 
+# -- what may be worth comparing ----------------------------------------------------------------
+
+MOST_SUGGESTED = 6
+MOST_LISTED = 60
+"""Runs that a picker lists beside the experiments."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Runs that may be worth comparing.
+
+    Attributes
+    ----------
+    title : str
+        What they are.
+    names : tuple of str
+        As an address has them.
+    """
+
+    title: str
+    names: tuple[str, ...]
+
+
+def options_of(rows: Sequence[Row]) -> dict[str, str]:
+    """Return what can be picked: experiments with complete runs, then the newest of all runs.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The newest first.
+
+    Returns
+    -------
+    dict of str to str
+        By the name that an address has, what a reader sees.
+    """
+    complete = [row.run for row in rows if row.run.status == "COMPLETED" and row.run.part is None]
+    found = {run.experiment: run.experiment for run in complete if run.experiment}
+    for row in rows[:MOST_LISTED]:
+        run = row.run
+        number = f"run {run.id}" if run.id is not None else run.uid
+        when = f"{run.started:%Y-%m-%d %H:%M}" if run.started else ""
+        told = ", ".join(filter(None, (run.title, run.status.lower(), when)))
+        found.setdefault(run_key(run), f"{number}: {told}")
+    return found
+
+
+def partners_of(name: str, rows: Sequence[Row]) -> list[str]:
+    """Return the options of the same stage as one that mean other runs than that."""
+    stages = {row.run.experiment: row.run.stage for row in rows}
+    stages |= {run_key(row.run): row.run.stage for row in rows}
+    meant: dict[str, set[str]] = {}
+    for row in newest_of_cells(rows).values():
+        meant.setdefault(row.run.experiment, set()).add(run_key(row.run))
+    mine = meant.get(name, {name})
+    return [
+        own
+        for own in options_of(rows)
+        if stages[own] == stages.get(name) and meant.get(own, {own}) - mine
+    ]
+
+
+def suggestions(rows: Sequence[Row]) -> list[Suggestion]:
+    """Return what may be worth comparing: cells of a matrix, experiments of a stage, repetitions.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The newest first; only complete runs are suggested.
+    """
+    complete = [row.run for row in rows if row.run.status == "COMPLETED" and row.run.part is None]
+    cells: dict[str, dict[str, list[str]]] = {}
+    stages: dict[str, dict[str, None]] = {}
+    for run in complete:
+        cells.setdefault(run.experiment, {}).setdefault(run.cell, []).append(run_key(run))
+        stages.setdefault(run.stage, {})[run.experiment] = None
+    found = [
+        Suggestion(f"The {len(own)} cells of {name}", (name,))
+        for name, own in cells.items()
+        if len(own) > 1
+    ]
+    pairs = [
+        Suggestion(f"{one} and {other}", (one, other))
+        for stage, (one, other, *_) in ((s, list(e)) for s, e in stages.items() if len(e) > 1)
+        if stage
+    ]
+    again = [
+        Suggestion(f"The last two runs of {cell}", tuple(reversed(keys[:2])))
+        for own in cells.values()
+        for cell, keys in own.items()
+        if len(keys) > 1
+    ]
+    kinds = [kind for kind in (found, pairs, again) if kind]
+    each = -(-MOST_SUGGESTED // max(1, len(kinds)))
+    return [one for kind in kinds for one in kind[:each]][:MOST_SUGGESTED]
+
+
 def _of_cells(name: str, newest: Mapping[str, Row], graph: Graph) -> list[Row]:
     if name in newest:
         return [newest[name]]

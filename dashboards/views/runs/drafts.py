@@ -147,8 +147,9 @@ class Draft:
             else:
                 found = [n for n in found if self._suits(n, around)]
             shared = [len(self.behind(name) & set(around)) for name in found]
-            if found and (max(shared) or not around):
-                return found[shared.index(max(shared))]
+            most = max(shared, default=0)
+            if found and (most or not around):
+                return found[shared.index(most)]
             if found and slot.is_optional:
                 return found[0]
         if slot.is_optional:

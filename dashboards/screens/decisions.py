@@ -30,17 +30,21 @@ from dashboards.views.concepts import decisions as view
 from dashboards.views.concepts import image_choice, what_if
 from dashboards.views.concepts.decision import Decision, Term, of_image, of_stored
 from dashboards.views.concepts.decision_names import Naming
+from dashboards.views.concepts.neurons import why_no_decisions
 from dashboards.views.parts.parts import Pictures, file_name
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import Advice, without_datasets
 from dashboards.views.runs.chain import query
 from dashboards.views.runs.settings import cells_of
-from registry.catalog.lineage import Lineage
+from registry.catalog.lineage import Entry, Lineage
 
 BRIEF = (
     "Every logit, before the bias, as the sum of what concepts contribute (Parchami-Araghi et al., "
     "FaCT, NeurIPS 2025, arXiv 2510.25512)."
 )
+NEURONS = ("activations", "next_tokens")
+"""Schemas of neurons, which contribute to nothing."""
+
 PREDICTED = "the prediction"
 WIDE, NARROW, SHORT = 260, 180, 150  # pixels of boxes
 ASK = ":material/compare_arrows:"
@@ -68,6 +72,11 @@ def show() -> None:
     catalog = page.begin("Decisions", BRIEF, shares=page.OF_A_MODEL)
     lineage = page.lineage(catalog)
     names = cells_of(lineage, "concepts")
+    neurons = _neurons_asked(lineage, names)
+    if neurons is not None:
+        page.tell(why_no_decisions(neurons, lineage))
+        page.link_to("concepts", literal(f"The neurons of {neurons.title}"), **neurons.address)
+        return
     if not names:
         page.tell(without_datasets(catalog.project, "concepts"))
         return
@@ -88,6 +97,16 @@ def show() -> None:
         _answer(model, naming, subject, target, against)
         run = entry.run or entry.cell
         page.link_to("runs", "The run that measured these concepts", run=run)
+
+
+def _neurons_asked(lineage: Lineage, names: Sequence[str]) -> Entry | None:
+    """Return the neurons that an address asks for, or that are all there is; None for concepts."""
+    runs = page.asked(page.RUN)
+    cell = str(st.session_state.get(page.CELL) or st.query_params.get(page.CELL, ""))
+    asked = lineage.of_run(runs[0]) if runs else lineage.entries.get(cell)
+    first = [one for one in lineage.entries.values() if one.provides in NEURONS and one.folder]
+    found = asked or (first[0] if first and not names else None)
+    return found if found is not None and found.provides in NEURONS else None
 
 
 def _follow_link(lineage: Lineage, names: Sequence[str]) -> None:

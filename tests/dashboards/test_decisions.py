@@ -496,6 +496,10 @@ def test_what_an_approximation_misses_stands_beside_it() -> None:
     assert rows["value"][:-1].sum() == pytest.approx(7.0)
     assert charts.MISSED in rows["label"].tolist()
     assert charts.MISSED not in charts.waterfall_frame(exact)["label"].tolist()
+    assert set(rows["mark"][:-2]) == {"≈ "}, "beside each number that is an approximation"
+    assert rows["mark"][-2:].tolist() == ["", ""]
+    assert set(charts.waterfall_frame(exact)["mark"]) == {""}
+    assert "≈" in charts.waterfall_figure(decision).title
     table = charts.shares_table(decision)
     assert table.columns["contribution"].header == "≈ contribution"
     assert table.frame.set_index("name")["contribution"][charts.MISSED] == pytest.approx(missed)

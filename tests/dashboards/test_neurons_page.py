@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import tomllib
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 import xarray as xr
+from streamlit.testing.v1 import AppTest
 
 from dashboards.views.concepts.concepts import about, concepts_frame, noun, orders_of, tiles
 from dashboards.views.concepts.exactness import shown_below
-from dashboards.views.concepts.neurons import as_concepts, with_statistics
+from dashboards.views.concepts.neurons import as_concepts, why_no_decisions, with_statistics
 from dashboards.views.parts.pictures import PLACE
 from dashboards.views.sections import gallery_parts, neurons_parts
 from fact import schemas
 from fact.traces.by_concept import read_alone, read_presences
 from registry.catalog.access import open_catalog
+from registry.catalog.lineage import Entry, Lineage
+from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import CONCEPTS, HOSTILE, IMAGES, RANKS, run_uid
+from tests.dashboards.test_decisions_page import show_decisions
 from tests.dashboards.test_pages import Open, frames, open_page, told
 
 __all__ = ["open_page"]
@@ -101,6 +109,33 @@ def test_the_page_of_concepts_shows_neurons_with_their_images(
     page = open_page(neurons, "concepts", {"section": "The whole model"})
     assert not page.exception
     assert "What the network knows" in told(page)
+
+
+def test_neurons_explain_no_decision_and_the_page_says_what_does(
+    neurons: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL_VARIABLE, "off")
+    monkeypatch.setenv("FACTBOOK_PROJECT", str(neurons.root))
+    monkeypatch.chdir(neurons.root)
+    page = AppTest.from_function(show_decisions, default_timeout=60).run()
+    assert not page.exception
+    assert "toy-neurons has activations, and no contributions" in told(page).replace("\\", "")
+    made = {"stage": "fact.collect_activations", "provides": "activations"}
+    needs = {"images": "photos", "network": "resnet"}
+    channels, logits = (
+        Entry(name, name, name, config=config, needs=needs, **made)
+        for name, config in (("channels", {"layer": "layer3", "split": "val"}), ("logits", {}))
+    )
+    lineage = cast(Lineage, SimpleNamespace(entries={"channels": channels, "logits": logits}))
+    declared = tomllib.loads("\n".join(why_no_decisions(channels, lineage).commands))
+    own = declared["experiments"]["channels-contributions"]
+    assert own.pop("config") == {"layer": "layer3", "split": "val"}
+    assert own == {"stage": "fact.measure_channels", "needs": needs}
+    assert 'layer = "layer3"' in why_no_decisions(logits, lineage).commands[-1]
+    alone = cast(Lineage, SimpleNamespace(entries={}))
+    assert 'layer = "NAME OF A LAYER"' in why_no_decisions(logits, alone).commands[-1]
+    tokens = replace(channels, needs={"texts": "stories", "model": "gpt2"})
+    assert why_no_decisions(tokens, alone).commands == ()
 
 
 def test_statistics_of_neurons_are_those_of_numpy_and_names_stand_beside() -> None:

@@ -60,6 +60,7 @@ def test_what_stands_below_a_picture_is_sent_once() -> None:
     assert "test/00042" not in re.sub("<[^>]*>", "", html), "only on demand"
     over = pictures_html(Pictures([drawn()], below=PLACE))
     assert len(set(sources(over))) == 4
+    assert ".fb-stack .fb-below { background: none; }" in view.style(), "it hides no image"
     assert "data-hover" in pictures_html(Pictures([drawn()]))
 
 

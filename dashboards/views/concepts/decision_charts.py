@@ -38,7 +38,7 @@ def waterfall_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFra
     -------
     pd.DataFrame
         ``label``, ``value`` and ``kind``: for, against or total. The values but the last add up
-        to the last.
+        to the last. ``mark``: what stands before values that are an approximation.
     """
     rows = [(naming.short(term.concept), term.contribution) for term in decision.terms]
     rows += [("all others", decision.others)]
@@ -46,13 +46,17 @@ def waterfall_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFra
     rows += [] if decision.exact else [(MISSED, decision.missed)]
     lines = [(label, value, "for" if value >= 0 else "against") for label, value in rows]
     lines += [("difference" if decision.against else "logit", decision.logit, "total")]
-    return pd.DataFrame(lines, columns=["label", "value", "kind"])
+    frame = pd.DataFrame(lines, columns=["label", "value", "kind"])
+    is_sure = (frame["kind"] == "total") | (frame["label"] == MISSED)
+    return frame.assign(mark=np.where(is_sure, "", mark(decision)))
 
 
 def waterfall_figure(decision: Decision, naming: Naming = NAMELESS, name: str = "") -> Figure:
     """Return the sum as a waterfall."""
-    chart = waterfall(waterfall_frame(decision, naming), x_title=decision.quantity)
+    frame = waterfall_frame(decision, naming)
+    chart = waterfall(frame, x_title=decision.quantity)
     title = "The difference, concept by concept" if decision.against else "The logit as a sum"
+    title += "" if decision.exact else " (≈ approximate)"
     return Figure(f"{name or 'decision'}-sum", chart, title, residual_line(decision))
 
 

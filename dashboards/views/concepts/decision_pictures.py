@@ -10,7 +10,7 @@ from PIL import ImageColor
 
 from dashboards.views.concepts.decision import Decision, Term
 from dashboards.views.concepts.decision_names import NAMELESS, Naming
-from dashboards.views.concepts.decision_words import others_line, share_line, term_line
+from dashboards.views.concepts.decision_words import mark, others_line, share_line, term_line
 from dashboards.views.parts.charts import BLUE, VERMILION
 from dashboards.views.parts.parts import Picture, Pictures
 from dashboards.views.parts.pictures import (
@@ -101,7 +101,7 @@ def subject_pictures(decision: Decision, image: str) -> Pictures:
     )
     origin = replace(
         whole,
-        caption=f"where it comes from\n{decision.quantity}",
+        caption=f"{mark(decision)}where it comes from\n{decision.quantity}",
         details=image,
         face=over_white(whole.layers[COLOURS]),
     )

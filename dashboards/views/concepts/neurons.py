@@ -5,10 +5,14 @@ They are channels of a layer, logits, or columns of a file: datasets of the sche
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import xarray as xr
 
+from dashboards.views.runs.advice import Advice
 from fact.traces.by_concept import READ_CELLS, read_rows
+from registry.catalog.lineage import Entry, Lineage
 
 MARK = "largest_activation"
 """What statistics and tables have of neurons alone."""
@@ -65,3 +69,42 @@ def neurons_note(cell: str, statistics: xr.Dataset) -> str:
         f"Neurons of {cell}: {statistics['variant'].item()}. They are no concepts of an SAE: they "
         "have activations, which may be negative, and no contributions."
     )
+
+
+CONTRIBUTES = "fact.measure_channels"
+"""The stage that takes channels of a layer for concepts, which contribute to logits."""
+
+
+def why_no_decisions(entry: Entry, lineage: Lineage) -> Advice:
+    """Return why neurons explain no decisions, and the lines of what does.
+
+    Parameters
+    ----------
+    entry : Entry
+        Activations, or what a language model gives to tokens.
+    lineage : Lineage
+        What was made from what.
+    """
+    title = f"{entry.title} has activations, and no contributions"
+    network, images = entry.needs.get("network", ""), entry.needs.get("images", "")
+    if not (network and images):
+        told = "Decisions are logits of a network of images, as sums over concepts of a layer."
+        return Advice(title, told)
+    layers = [str(one.config.get("layer", "")) for one in _of_network(lineage, network)]
+    layer = str(entry.config.get("layer", "")) or next(filter(None, layers), "NAME OF A LAYER")
+    split = entry.config.get("split")
+    config = f"layer = {json.dumps(layer)}" + (f", split = {json.dumps(split)}" if split else "")
+    lines = (
+        f"[experiments.{entry.experiment}-contributions]",
+        f'stage = "{CONTRIBUTES}"',
+        f"needs = {{ network = {json.dumps(network)}, images = {json.dumps(images)} }}",
+        f"config = {{ {config} }}",
+    )
+    what = "Channels of a layer, taken for concepts, add up to logits"
+    told = f"{what}, exactly or in an approximation. In experiments.toml:"
+    return Advice(title, told, lines)
+
+
+def _of_network(lineage: Lineage, network: str) -> list[Entry]:
+    """Return what was made from a network."""
+    return [one for one in lineage.entries.values() if one.needs.get("network") == network]

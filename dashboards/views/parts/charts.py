@@ -282,7 +282,7 @@ def waterfall(frame: pd.DataFrame, *, x_title: str) -> alt.LayerChart:
     ----------
     frame : pd.DataFrame
         A row per term, in order: ``label``, ``value``, and ``kind``: ``for``, ``against`` or
-        ``total``. Totals begin at 0.
+        ``total``. Totals begin at 0. ``mark``, where it is there, stands before the value.
     x_title : str
         What is summed, with units.
     """
@@ -291,7 +291,7 @@ def waterfall(frame: pd.DataFrame, *, x_title: str) -> alt.LayerChart:
     known = frame.assign(
         start=(ends - frame["value"]).where(~is_total, 0.0),
         end=ends.where(~is_total, frame["value"]),
-        signed=[signed_text(value) for value in frame["value"]],
+        signed=frame.get("mark", "") + frame["value"].map(signed_text),
     )
     known["right"] = known[["start", "end"]].max(axis=1)
     y = _rows_of(known["label"])

@@ -26,10 +26,10 @@ def entry_lines(entry: Declarable) -> Iterator[str]:
     )
     yield (f"Needs {needs}. " if needs else "") + f"Makes `{entry.makes}`.{cut}"
     yield ""
-    if entry.keys:
+    if keys := (*entry.keys, *entry.common):
         yield "| key | type | default | |"
         yield "|---|---|---|---|"
-    for key in entry.keys:
+    for key in keys:
         default = "required" if key.is_required else f"`{short(str(key.default))}`"
         note = " *(changes no result)*" if key.is_runtime else ""
         meaning = re.sub(r"``([^`]+)``", r"`\1`", key.meaning).replace("|", "\\|")

@@ -210,6 +210,7 @@ class FashionMNIST:
     n_test: Annotated[int, Field(ge=1, le=10_000)] | None = None
 
     name = "fashion-mnist"
+    licence = "MIT"
     classes = CLASSES
     groups = GROUPS
     splits = tuple(COUNTS)

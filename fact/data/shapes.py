@@ -552,6 +552,7 @@ class Shapes:
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     name = "shapes"
+    licence = "Apache-2.0"  # as this package, which draws them
     classes = CLASSES
     splits = SPLITS
 

@@ -138,9 +138,9 @@ def _print_whole(entry: Declarable) -> None:
     out.print(f"makes {entry.makes}", style="dim")
     if entry.cut_by:
         out.print(f"can be cut into parts, by {entry.cut_by}", style="dim")
-    if entry.keys:
+    if keys := (*entry.keys, *entry.common):
         out.print()
-        print_table(("key", "type", "default", ""), map(_row, entry.keys))
+        print_table(("key", "type", "default", ""), map(_row, keys))
     out.print()
     click.echo(entry.snippet)
 

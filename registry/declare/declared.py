@@ -18,6 +18,7 @@ from typing import Any
 
 from registry.declare.executors import Demand, Executor
 from registry.declare.faults import is_too_deep
+from registry.declare.licences import NO_TERMS, Permission, Terms, permission_of
 from registry.declare.settings import NO_RULES, KeyRules
 from registry.suggest import RefusalError, nearest
 
@@ -184,6 +185,8 @@ class Resource:
         What of the settings enters the fingerprint, and how their keys were spelled.
     found : mapping of str to value
         What a first look has found of it; empty where none was taken.
+    terms : Terms
+        Of a dataset, under which it may be passed on.
     """
 
     name: str
@@ -194,6 +197,12 @@ class Resource:
     config: Mapping[str, Any]
     rules: KeyRules = NO_RULES
     found: Mapping[str, Any] = field(default_factory=dict)
+    terms: Terms = NO_TERMS
+
+    @property
+    def permission(self) -> Permission:
+        """Whether its images and texts may be passed on."""
+        return permission_of(self.name, self.settings, self.terms)
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import pydantic
 
-from registry.declare.plugins import Kind, families, kinds
+from registry.declare.licences import TERMS
+from registry.declare.plugins import Kind, common_keys, families, kinds
 from registry.declare.settings import Settings
 from registry.declare.stage import Stage, known_stages, load_stage
 
@@ -87,6 +88,8 @@ class Declarable:
         Its docstring's first paragraph.
     keys : tuple of Key
         In order of declaration.
+    common : tuple of Key
+        Those that every entry of its table takes.
     needs : mapping of str to tuple of str
         Slot to the types that fill it.
     optional : frozenset of str
@@ -103,8 +106,9 @@ class Declarable:
     needs: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     optional: frozenset[str] = frozenset()
     cut_by: str = ""
+    common: tuple[Key, ...] = ()
 
-    @cached_property
+    @functools.cached_property
     def snippet(self) -> str:
         """A table to paste: required keys with examples, all others commented with defaults."""
         return "\n".join(self._snippet_lines()) + "\n"
@@ -125,7 +129,7 @@ class Declarable:
             if self.keys:
                 yield ""
                 yield f"[{head}.config]"
-        yield from (key.line for key in self.keys if len(key.line) <= LONGEST)
+        yield from (key.line for key in (*self.keys, *self.common) if len(key.line) <= LONGEST)
 
     def fillings(self) -> Iterator[str]:
         """Yield, for each slot, what can be named there."""
@@ -151,7 +155,14 @@ def described_stages(*packages: str) -> Iterator[Declarable]:
 def describe_kind(kind: Kind) -> Declarable:
     """Describe a kind of resource."""
     doc = _first_paragraph(inspect.getdoc(kind.settings.cls) or "")
-    return Declarable(kind.family, kind.name, kind.provides, doc, keys_of(kind.settings))
+    common = tuple(key for key in _common_keys() if key.name in common_keys(kind))
+    keys = keys_of(kind.settings)
+    return Declarable(kind.family, kind.name, kind.provides, doc, keys, common=common)
+
+
+@functools.cache
+def _common_keys() -> tuple[Key, ...]:
+    return keys_of(TERMS)
 
 
 def describe_stage(stage: Stage) -> Declarable:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from registry.declare.faults import StageError
+from registry.declare.licences import TERMS
 from registry.declare.requirements import Finding
 from registry.declare.settings import Settings
 
@@ -25,6 +26,9 @@ MARKER = "lazy_loader"
 ROOT = Path(__file__).resolve().parents[2]
 
 PLUGIN_GROUP = "factbook.plugins"
+
+DATASETS = "datasets"
+"""The family whose entries say under which terms they may be passed on."""
 
 _IMPORTED: set[str] = set()
 """Packages of the plug-ins that a project named."""
@@ -119,7 +123,8 @@ def kind(family: str, name: str, *, provides: str) -> Callable[[type[T]], type[T
     ``requires() -> Iterable[Requirement]``: packages, weights and what else has to be there
     (:mod:`registry.declare.requirements`); ``source``, a text on how its data can be had; and
     ``check(every) -> Iterable[Finding]``, for ``factbook data check``, if what is registered by
-    :func:`checks` for all that provides the same is not enough.
+    :func:`checks` for all that provides the same is not enough. A data set whose licence is known
+    has it as ``licence``, an SPDX identifier.
 
     Parameters
     ----------
@@ -175,6 +180,12 @@ def check_of(provides: str) -> Check | None:
 def kinds(family: str) -> Mapping[str, Kind]:
     """Return the kinds registered for a family, by name."""
     return _KINDS.get(family, {})
+
+
+def common_keys(kind: Kind) -> tuple[str, ...]:
+    """Return the keys that every dataset takes, but for those that a kind has of its own."""
+    known = TERMS.keys if kind.family == DATASETS else ()
+    return tuple(key for key in known if key not in kind.settings.keys)
 
 
 def families() -> tuple[str, ...]:

@@ -32,7 +32,8 @@ from registry.declare.faults import (
     describe_value,
     unfit,
 )
-from registry.declare.plugins import Kind, families, kinds, load_plugins
+from registry.declare.licences import TERMS
+from registry.declare.plugins import Kind, common_keys, families, kinds, load_plugins
 from registry.declare.settings import NO_RULES, KeyRules, Settings
 from registry.declare.stage import Stage, load_stage
 from registry.store.parts import MOST_PARTS
@@ -279,13 +280,17 @@ class DraftReader:
     def _read_resource(self, name: str, kind: Kind, values: Values) -> None:
         where: KeyPath = (kind.family, name)
         self.provided.setdefault(name, kind.provides)
-        values = self._renamed(where, values, kind.settings.rules)
+        common = [key for key in common_keys(kind) if key in values]
+        terms = self._settings(where, TERMS, {key: values[key] for key in common})
+        own = {key: value for key, value in values.items() if key not in common}
+        values = self._renamed(where, own, kind.settings.rules)
         settings = self._settings(where, kind.settings, values)
-        if settings is None:
+        if settings is None or terms is None:
             return
         config = kind.settings.plain(settings)
         row = (name, kind.family, kind.name, kind.provides)
-        self.resources.setdefault(name, Resource(*row, settings, config, kind.settings.rules))
+        rules = kind.settings.rules
+        self.resources.setdefault(name, Resource(*row, settings, config, rules, terms=terms))
 
     # experiments, each by itself
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from importlib.resources import files
 from typing import Any
 
 import jinja2
@@ -59,14 +60,20 @@ def render(title: str, subtitle: str, sections: Iterable[Section]) -> str:
         subtitle=subtitle,
         chapters=chapters,
         most_folds=MOST_FOLDS,
-        pictures=style(),
+        style=base_style(),
     )
 
 
-def parts_html(parts: Iterable[Part], level: int = 3) -> str:
-    """Return parts as HTML in which nothing runs; headings of theirs are of a level."""
+def base_style() -> str:
+    """Return how reports and sites look, pictures too, in CSS."""
+    base = files("dashboards").joinpath("templates/base.css").read_text(encoding="utf-8")
+    return f"{base}{style()}.fb-pictures figcaption {{ color: inherit; }}\n"
+
+
+def parts_html(parts: Iterable[Part], level: int = 2) -> str:
+    """Return parts as HTML in which nothing runs; their headings and titles are of a level."""
     shown: Any = templates().get_template("parts.html").module
-    return str(shown.show(list(parts), level))
+    return str(shown.show(list(parts), level, level))
 
 
 @cache

@@ -482,7 +482,9 @@ class DraftReader:
         """A run that is told to end as soon as it begins would begin again for ever."""
         executors = self.executors.values()
         notices = {e.name: e.settings.notice for e in executors if hasattr(e.settings, "notice")}
-        asked = {("executors", e.name, "resources"): {e.name: e.demand} for e in executors}
+        asked: dict[KeyPath, dict[str, Demand]] = {
+            ("executors", e.name, "resources"): {e.name: e.demand} for e in executors
+        }
         asked |= {
             ("resources", name): dict.fromkeys(notices, d) for name, d in self.demands.items()
         }

@@ -1,0 +1,231 @@
+"""Static sites: what is published, under which licence, where, and that it lasts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from dashboards.commands import publish
+from dashboards.site.content import Publisher, bare
+from dashboards.site.folder import SiteFolder, taking_the_place_of
+from dashboards.views.parts.parts import Figure, Picture, Pictures
+from dashboards.views.parts.pictures import COLOURS, PLACE, WEIGHTS, veil
+from registry.declare.licences import Permission
+from registry.mongo.database import URL_VARIABLE
+from registry.plan.project import Project
+from registry.suggest import RefusalError
+from tests.dashboards import fabricate
+from tests.dashboards.fabricate import CONCEPTS, HOSTILE, run_uid
+from tests.dashboards.test_report import assert_inert, read
+
+CONCEPTS_RUN = run_uid("toy-concepts", 1)
+GIVEN = Permission("mine", "MIT", True, "asks for its notice")
+REFUSED = Permission("mine", "", False, "no licence declared")
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(mine: Project, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Publish the project that is there to be changed."""
+    monkeypatch.setenv(URL_VARIABLE, "off")
+    monkeypatch.setenv("FACTBOOK_PROJECT", str(mine.root))
+    return lambda *words, **options: CliRunner().invoke(publish, words, **options)
+
+
+def told(result: Result) -> str:
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def data(folder: Path, name: str) -> Any:
+    return json.loads((folder / "data" / f"{name}.json").read_text())
+
+
+def texts(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield every text of plain values, with the key that it stands under."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from ((key if one == "" else one, text) for one, text in texts(inner))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner)
+    elif isinstance(value, str):
+        yield "", value
+
+
+@pytest.mark.slow
+def test_a_site_of_a_project(run: Run, mine: Project, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    listed = told(run(str(site), "--dry-run"))
+    assert "toy-concepts" in listed
+    assert "6 concepts" in listed
+    assert not site.exists(), "nothing is written before somebody says so"
+    assert run(str(site), input="n\n").exit_code == 1
+    assert not site.exists()
+    told(run(str(site), input="y\n"))
+    assert sorted(path.name for path in tmp_path.iterdir() if "site" in path.name) == ["site"]
+
+    index = data(site, "site")
+    pages = {page["cell"]: page for page in index["pages"]}
+    assert {"toy-concepts", "toy-decisions", "toy-names", "toy-consistency"} <= set(pages)
+    assert not any(page["pictures"] for page in pages.values()), "no licence, no images"
+    concepts = pages["toy-concepts"]
+    folder = concepts["run"]
+    columns = data(site, f"{folder}/index")
+    assert sorted(columns["concept"]) == list(range(CONCEPTS))
+    assert all(len(columns[name]) == CONCEPTS for name in ("name", "thumb", "evidence"))
+    part = data(site, f"{folder}/concepts-0000")
+    first = part["concepts"][0]
+    assert first["title"].startswith("Concept 0: ")
+    assert len(first["evidence"]) == sum(columns["evidence"][columns["concept"].index(0)])
+    assert {question for question, *_ in first["evidence"]} >= {"Do trusted metrics agree?"}
+    assert first["references"][0][0] == "test/00000"
+    assert all(one["face"] == "" for one in first["pictures"])
+
+    for path, content in tree(site).items():
+        if path.endswith(".js") and path.startswith("data/"):
+            name = path.removeprefix("data/").removesuffix(".js")
+            head = f"factbook.take({json.dumps(name)},"
+            assert content.decode().startswith(head)
+            script = content.decode().removeprefix(head).rstrip().removesuffix(")")
+            assert json.loads(script) == data(site, name)
+        assert str(mine.root).encode() not in content, "no folder of ours"
+    for name in (path for path in tree(site) if path.endswith(".json")):
+        for key, text in texts(json.loads((site / name).read_text())):
+            if key == "html":
+                assert_inert(read(text))
+    assert any(HOSTILE in text for _, text in texts(part)), "as it is stored, shown as text"
+
+
+@pytest.mark.slow
+def test_the_same_runs_give_the_same_bytes_and_links_last(
+    run: Run, mine: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, other = tmp_path / "site", tmp_path / "other"
+    told(run(str(site), "toy-channels", "toy-decisions", "--yes"))
+    told(run(str(other), "toy-channels", "toy-decisions", "--yes"))
+    before = tree(site)
+    assert before == tree(other)
+    # published again with something else: what was there stays, and is the same
+    monkeypatch.setattr(Figure, "svg", lambda self: "<svg></svg>")  # which takes most of the time
+    told(run(str(other), "toy-channels", "toy-decisions", "--yes"))
+    before = tree(other)
+    site = other
+    told(run(str(site), "toy-consistency", "--yes"))
+    after = tree(site)
+    changed = {path for path in before if before[path] != after.get(path)}
+    assert changed == {"data/site.json", "data/site.js"}
+    # a run that is gone stays too
+    folder = mine.current("toy-decisions")
+    shutil.rmtree(folder.parent)
+    assert "its run is gone" in told(run(str(site), "toy-consistency", "--yes"))
+    own = [path for path in after if folder.name in path]
+    assert len(own) > 4
+    assert all(tree(site)[path] == after[path] for path in own)
+    assert data(site, "site")["pages"] == json.loads(after["data/site.json"])["pages"]
+    # but for who wants it anew
+    told(run(str(site), "toy-consistency", "--anew", "--yes"))
+    assert [page["cell"] for page in data(site, "site")["pages"]] == ["toy-consistency"]
+    assert not list(site.glob(f"data/{folder.name}*"))
+
+
+def test_what_is_not_ours_is_left_alone(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter.tex").write_text("years of work")
+    found = run(str(folder), "--yes")
+    assert isinstance(found.exception, RefusalError)
+    assert "did not write (chapter.tex" in str(found.exception)
+    site = tmp_path / "site"
+    with taking_the_place_of(site) as new:
+        SiteFolder(new).data("site", {"made_by": "factbook publish", "format": 1})
+    (site / "CNAME").write_text("example.org")
+    found = run(str(site), "--yes")
+    assert isinstance(found.exception, RefusalError)
+    assert "holds CNAME" in str(found.exception)
+    assert tree(folder) == {"chapter.tex": b"years of work"}
+    assert (site / "CNAME").read_text() == "example.org"
+
+
+def test_a_publication_that_fails_changes_nothing(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    with taking_the_place_of(site) as new:
+        SiteFolder(new).data("site", {"made_by": "factbook publish", "format": 1})
+    before = tree(site)
+    with pytest.raises(RefusalError, match="another publication"):
+        _publish_twice_at_once(site)
+    assert tree(site) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+    (tmp_path / "site").rename(tmp_path / ".site.replaced")  # killed between both renamings
+    with taking_the_place_of(site) as new:
+        assert tree(site) == before
+        SiteFolder(new).data("site", {"made_by": "factbook publish", "format": 1})
+
+
+def _publish_twice_at_once(site: Path) -> None:
+    with taking_the_place_of(site) as new:
+        (new / "half").write_text("")
+        with taking_the_place_of(site):
+            pass
+
+
+def layered(random: np.random.Generator) -> Picture:
+    explanation = random.integers(0, 256, (32, 32, 4), dtype=np.uint8)
+    layers = {COLOURS: explanation, WEIGHTS: explanation, PLACE: veil(explanation)}
+    picture = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    return Picture(picture, "circle\npresence 1", "test/0", layers)
+
+
+def test_images_are_published_with_a_licence_and_maps_alone_without(tmp_path: Path) -> None:
+    picture = layered(np.random.default_rng(0))
+    with_it, without = SiteFolder(tmp_path / "with"), SiteFolder(tmp_path / "without")
+    shown = Publisher(with_it, GIVEN).pictures(Pictures([picture], below=COLOURS))
+    [one] = shown["pictures"]
+    assert [layer["name"] for layer in one["layers"]] == [COLOURS, PLACE], "exact ones are left out"
+    assert len(tree(with_it.root)) == 3
+    assert pixels(with_it.root / one["face"]).tolist() == picture.pixels.tolist(), "small: no loss"
+
+    hidden = Publisher(without, REFUSED).pictures(Pictures([picture], below=COLOURS))
+    [one] = hidden["pictures"]
+    assert one["face"] == ""
+    assert "no licence declared" in hidden["note"]
+    [path] = tree(without.root)
+    colours = pixels(without.root / path)
+    seen = colours[colours[..., 3] > 0][:, :3]
+    assert len(np.unique(seen, axis=0)) == 1, "one colour: nothing of the image is in it"
+    assert Publisher(without, REFUSED).picture(Picture(picture.pixels)) is None
+
+
+def test_a_map_without_its_image_is_as_opaque_as_it_was() -> None:
+    explanation = layered(np.random.default_rng(1)).layers[COLOURS]
+    np.testing.assert_array_equal(bare(explanation, False)[..., 3], explanation[..., 3])
+    back = bare(veil(explanation), True)[..., 3].astype(int)
+    assert np.abs(back - explanation[..., 3]).max() <= 1
+
+
+def pixels(path: Path) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_an_unfinished_project_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = fabricate.declare(tmp_path / "project")
+    monkeypatch.setenv(URL_VARIABLE, "off")
+    monkeypatch.setenv("FACTBOOK_PROJECT", str(project.root))
+    found = CliRunner().invoke(publish, [str(tmp_path / "site"), "--yes"])
+    assert "nothing to publish" in str(found.exception)
+    assert not (tmp_path / "site").exists()

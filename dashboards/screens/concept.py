@@ -420,8 +420,9 @@ def _similar_tile(
         type="tertiary",
         help="Show it.",
     )
-    lines = [str(row["name"] or "no name"), f"{what} {number_text(row[what], 2)}"]
-    slot.caption("  \n".join(map(literal, lines)))
+    called = f"“{row['called']}”" if row.get("called") else ""
+    lines = [str(row["name"] or "no name"), called, f"{what} {number_text(row[what], 2)}"]
+    slot.caption("  \n".join(map(literal, filter(None, lines))))
 
 
 # -- decisions --------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ WIDTHS = {
     "passage": 300,
     "count": 62,
     "name": 125,
+    "called": 110,
     "score": 48,
     "verdict": 92,
     "c2": 48,
@@ -127,11 +128,12 @@ def _browse(
 
 
 def _tagged(catalog: Catalog, made: datasets.Made, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the concepts with the tags that readers gave them, where they gave any."""
+    """Return the concepts with the names and tags that readers gave them."""
     with page.explained(made.cell):
         noted = concept_notes(catalog, made.run)
         tags = {one: " ".join(note.tags) for one, note in noted.items()}
-        return view.with_tags(frame, tags)
+        called = {one: note.name for one, note in noted.items()}
+        return view.with_noted(view.with_noted(frame, "called", called), "tags", tags)
     return frame
 
 

@@ -415,11 +415,18 @@ def thumbnails(made: Made, concepts: tuple[int, ...]) -> dict[int, str]:
 
 @st.cache_resource(max_entries=32, show_spinner="Drawing the concepts …")
 def wall(
-    concepts: Made, names: Made | None, gallery: Made, namer: str, link: str, count: int
+    concepts: Made,
+    names: Made | None,
+    gallery: Made,
+    namer: str,
+    link: str,
+    count: int,
+    called: tuple[tuple[int, str], ...] = (),
 ) -> Pictures:
     """Return the strongest concepts that have pictures, with their names and what to think of them.
 
-    However many concepts there are, only names and pictures of those are read.
+    However many concepts there are, only names and pictures of those are read. `called` is what
+    readers call some of them.
     """
     drawn = opened(gallery)
     kept = statistics(concepts)
@@ -430,7 +437,9 @@ def wall(
         all_names = opened(names).drop_vars(NEXT_LABELS, errors="ignore")
         slots = all_names.indexes["concept"].get_indexer(chosen)
         best = labels.best_names(all_names.isel(concept=slots[slots >= 0]).load(), namer)
-    frame = view.concepts_frame(kept.sel(concept=chosen), best)
+    frame = view.with_noted(
+        view.concepts_frame(kept.sel(concept=chosen), best), "called", dict(called)
+    )
     possible = shown_below(drawn, kept)
     found = view.strongest(frame, drawn, possible, count, lambda one: f"{link}&concept={one}")
     return replace(found, title="", note="", below=next(iter(possible), ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ import xarray as xr
 
 from dashboards.screens import datasets
 from dashboards.screens.frame import explained, tell
+from dashboards.screens.notes import own_names
 from dashboards.server.explainer import Explainer, ExplainerError, input_key
 from dashboards.views.concepts import image_choice
 from dashboards.views.concepts.concepts import drawn
@@ -278,12 +279,13 @@ def read_naming(
 ) -> tuple[Naming, datasets.Made | None]:
     """Return what concepts are called, by what a reader chooses in a box, and by which dataset."""
     maker = maker_of(lineage, name, "names")
+    own = own_names(catalog, lineage.entries[name].run)
     with explained(maker):
         found = datasets.if_made(catalog, lineage, maker) if maker else None
         made = datasets.readable(found, datasets.names_of)
         if made and (namer := datasets.choose_namer(made, slot, "Concepts named by", width=width)):
-            return naming_of(datasets.names_of(made), namer), made
-    return NAMELESS, None
+            return replace(naming_of(datasets.names_of(made), namer), own=own), made
+    return replace(NAMELESS, own=own), None
 
 
 def strongest_images(gallery: datasets.Made | None, concept: int, most: int) -> list[Picture]:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboards.screens import datasets
 from dashboards.screens import frame as page
+from dashboards.screens.notes import own_names
 from dashboards.screens.parts import show_numbers, show_part
 from dashboards.screens.pipeline import plan_of
 from dashboards.views.concepts import concepts as view
@@ -140,7 +141,8 @@ def _wall(catalog: Catalog, lineage: Lineage, concepts: datasets.Made) -> None:
     namers = labels.namers_of(datasets.opened(names)) if names else []
     namer = namers[labels.preferred_namer(namers)] if namers else ""
     link = chain.query("concepts", **concepts.address)
-    show_part(datasets.wall(concepts, names, gallery, namer, link, MOST_CONCEPTS))
+    called = tuple(sorted(own_names(catalog, concepts.run, is_patient=False).items()))
+    show_part(datasets.wall(concepts, names, gallery, namer, link, MOST_CONCEPTS, called))
 
 
 def _if_readable(

@@ -1,8 +1,10 @@
-"""Notes and tags, the one thing that the dashboard writes."""
+"""Names, notes and tags, the one thing that the dashboard writes."""
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import streamlit as st
@@ -12,20 +14,23 @@ from dashboards.views.parts.text import literal, time_text
 from dashboards.views.runs.advice import Advice, advise
 from registry.catalog.access import Catalog
 from registry.catalog.notes import (
+    LONGEST_NAME,
     MOST_LETTERS,
     Note,
     NoteError,
     NoteSubject,
     concept_subject,
     parse_tags,
-    read_note,
-    write_note,
 )
 from registry.mongo.database import DatabaseError
+from registry.store.durable import StoreError
 
-WITHOUT_DATABASE = "Notes and tags need MongoDB, which is not connected."
 ABOUT_TAGS = "Separated by spaces; letters, digits and _.:/+-"
-_TROUBLE, _KEPT = "note-trouble", "note-kept"
+ABOUT_NAMES = (
+    "What you call it, on all pages and in searches. It stands beside the name that was measured, "
+    "and says nothing about it."
+)
+_TROUBLE, _KEPT, _BY = "note-trouble", "note-kept", "note-by"
 
 
 def show_note(catalog: Catalog, subject: NoteSubject, about: Mapping[str, str]) -> None:
@@ -34,32 +39,35 @@ def show_note(catalog: Catalog, subject: NoteSubject, about: Mapping[str, str]) 
     Parameters
     ----------
     catalog : Catalog
-        Whose database keeps it.
+        Whose project keeps it.
     subject : NoteSubject
         What it is about.
     about : mapping of str to str
         What is stored beside it, as the ``cell``.
     """
-    if catalog.database is None:
-        st.caption(WITHOUT_DATABASE)
-        return
     if st.session_state.pop(_KEPT, False):
         st.rerun()  # tables show tags too
     with explained():
-        note = read_note(catalog.database, subject)
+        note = catalog.note_book.read(subject)
         advice, text = st.session_state.pop(_TROUBLE, (None, ""))
         if isinstance(advice, Advice):
             tell(advice, st.error)
             if text:
                 st.code(text, language=None, wrap_lines=True)
         with st.container(horizontal=True, vertical_alignment="center"):
+            if note.name:
+                st.badge(literal(f"“{note.name}”"), icon=":material/label:", width="content")
             for tag in note.tags:
                 st.badge(literal(tag), icon=":material/sell:", color="gray", width="content")
-            with st.popover("Note" if not note.is_empty else "Add a note", icon=":material/edit:"):
+            what = "name or note" if subject.concept is not None else "note"
+            label = f"Change {what}" if not note.is_empty else f"Add a {what}"
+            with st.popover(label, icon=":material/edit:"):
                 _form(note, about)
+            if not note.is_empty:
+                by = f"By {note.by}, " if note.by else ""
+                st.caption(literal(f"{by}{time_text(note.changed)}"))
         if note.text:
             st.text(note.text)
-            st.caption(f"Saved {literal(time_text(note.changed))}.")
 
 
 def show_concept_note(catalog: Catalog, run: str, cell: str, concept: int) -> None:
@@ -86,7 +94,24 @@ def concept_notes(catalog: Catalog, run: str) -> dict[int, Note]:
     DatabaseError
         If the database is away.
     """
-    notes = run_index(catalog).look().notes
+    return _of_concepts(run_index(catalog).look().notes, run)
+
+
+def own_names(catalog: Catalog, run: str, is_patient: bool = True) -> dict[int, str]:
+    """Return what readers call the concepts of the dataset of a run, of those that have a name.
+
+    Nothing where the database does not answer, or where somebody who is not patient would have to
+    wait: what was measured is shown all the same.
+    """
+    with suppress(DatabaseError):
+        index = run_index(catalog)
+        snapshot = index.look() if is_patient else index.peek()
+        noted = _of_concepts(snapshot.notes, run) if snapshot else {}
+        return {one: note.name for one, note in noted.items() if note.name}
+    return {}
+
+
+def _of_concepts(notes: Mapping[str, Note], run: str) -> dict[int, Note]:
     return {
         note.subject.concept: note
         for note in notes.values()
@@ -97,22 +122,39 @@ def concept_notes(catalog: Catalog, run: str) -> dict[int, Note]:
 def _form(note: Note, about: Mapping[str, str]) -> None:
     key = f"note {note.subject.key} {note.version}"
     with st.form(key, border=False):
+        if note.subject.concept is not None:
+            st.text_input(
+                "Name", note.name, max_chars=LONGEST_NAME, key=f"{key} name", help=ABOUT_NAMES
+            )
         st.text_area(
             "Note", note.text, max_chars=MOST_LETTERS, key=f"{key} text", help="Plain text."
         )
         st.text_input("Tags", " ".join(note.tags), key=f"{key} tags", help=ABOUT_TAGS)
+        st.text_input("Who", _who(), max_chars=LONGEST_NAME, key=f"{key} by")
         st.form_submit_button("Save", on_click=_save, args=(note, dict(about), key))
 
 
 def _save(note: Note, about: Mapping[str, str], key: str) -> None:
     """Keep what was typed. What cannot be kept is shown again with the reason."""
-    text, tags = (str(st.session_state[f"{key} {part}"] or "") for part in ("text", "tags"))
+    text, tags, name, by = (
+        str(st.session_state.get(f"{key} {part}") or "") for part in ("text", "tags", "name", "by")
+    )
+    st.session_state[_BY] = by
     try:
         catalog = open_catalog()
-        if catalog.database is None:
-            raise NoteError("no database is connected")
-        write_note(catalog.database, replace(note, text=text, tags=parse_tags(tags)), about)
+        changed = replace(note, text=text, tags=parse_tags(tags), name=name, by=by)
+        catalog.note_book.write(changed, about)
         run_index(catalog).hurry()
         st.session_state[_KEPT] = True
-    except (NoteError, DatabaseError) as error:
-        st.session_state[_TROUBLE] = (advise(error), text)
+    except (NoteError, DatabaseError, StoreError, OSError) as error:
+        typed = "\n".join(filter(None, (name, text)))
+        st.session_state[_TROUBLE] = (advise(error), typed)
+
+
+def _who() -> str:
+    """Return who wrote last in this session; at first, who runs the server."""
+    if _BY in st.session_state:
+        return str(st.session_state[_BY])
+    with suppress(OSError, KeyError, ImportError):  # of a user without a name
+        return getpass.getuser()
+    return ""

@@ -26,6 +26,7 @@ from dashboards.views.concepts.concepts import (
     strongest,
     summary,
     tiles,
+    with_noted,
 )
 from dashboards.views.concepts.decisions import report_parts
 from dashboards.views.concepts.exactness import meaning_of_maps, shown_below
@@ -289,7 +290,7 @@ def concepts_parts(catalog: Catalog, cell: str, concepts: xr.Dataset) -> list[Pa
         namers = namers_of(names)
         namer = namers[preferred_namer(namers)]
         best = best_names(names, namer)
-    frame = concepts_frame(concepts, best, scores)
+    frame = with_noted(concepts_frame(concepts, best, scores), "called", _called(catalog, cell))
     parts: list[Part] = [Numbers(summary(concepts))]
     if not autoencoder:
         is_none = is_of_neurons(concepts)
@@ -306,6 +307,13 @@ def concepts_parts(catalog: Catalog, cell: str, concepts: xr.Dataset) -> list[Pa
         pictures = pictures_of(gallery, listed["concept"].tolist())
         listed = listed.assign(picture=[pictures.get(one, "") for one in listed["concept"]])
     return [*parts, concept_table(cell, listed, namer, title)]
+
+
+def _called(catalog: Catalog, cell: str) -> dict[int, str]:
+    """Return what readers call concepts, by concept; nothing where that cannot be read."""
+    with suppress(*EXPECTED):
+        return {concept: note.name for concept, note in catalog.own_names(cell).items()}
+    return {}
 
 
 def neurons_parts(catalog: Catalog, cell: str, activations: xr.Dataset) -> list[Part]:

@@ -26,7 +26,7 @@ from registry.catalog.conditions import (
     require_columns,
 )
 from registry.catalog.listing import FEW, Listing, is_kept
-from registry.catalog.notes import NOTED, Note, find_notes, run_subject
+from registry.catalog.notes import NOTED, Note, NoteBook, run_subject
 from registry.catalog.runs import (
     COLUMNS,
     KEYS,
@@ -300,8 +300,38 @@ class Catalog:
         return query
 
     def _notes(self) -> dict[str, Note]:
-        found = find_notes(self.database) if self.database is not None else ()
-        return {note.subject.key: note for note in found}
+        return self.note_book.find()
+
+    @property
+    def note_book(self) -> NoteBook:
+        """Where names, notes and tags are kept that people give runs and concepts."""
+        return NoteBook.of(self.project.root, self.database)
+
+    def own_names(self, of: str | int | RunView) -> dict[int, Note]:
+        """Return what people call the concepts of a dataset, by concept.
+
+        Parameters
+        ----------
+        of : str, int or RunView
+            A cell, for its current dataset; or the run that made the dataset. In another dataset
+            the same number is another concept, which has no name of these.
+
+        Returns
+        -------
+        dict of int to Note
+            Each with its ``name``, and with who gave it (``by``) and when (``changed``).
+
+        Raises
+        ------
+        MissingInputsError, SelectionError, UnknownRunError
+            As :meth:`path`.
+        """
+        run = self.path(of).name
+        return {
+            note.subject.concept: note
+            for note in self.note_book.find().values()
+            if note.subject.run == run and note.subject.concept is not None and note.name
+        }
 
     def _records_of_any(
         self,

@@ -16,7 +16,7 @@ from typing import Any
 
 from registry.catalog.access import Catalog
 from registry.catalog.listing import COUNTED, COUNTING, FEW, Listing
-from registry.catalog.notes import Note, find_notes
+from registry.catalog.notes import Note, later
 from registry.catalog.runs import KEYS, RunView, record_of
 from registry.mongo import queries
 from registry.mongo.database import Database
@@ -105,7 +105,7 @@ class RunFeed:
             changed = self._read_journals(progress)
         else:
             changed = self._read_database(database, progress)
-            changed |= self._read_notes(database)
+        changed |= self._read_notes()
         self._is_filled = True
         self.version += changed
         return changed
@@ -198,10 +198,13 @@ class RunFeed:
         self._difference = queries.count_runs(database) - len(self.runs)
         return bool(removed) or added
 
-    def _read_notes(self, database: Database) -> bool:
+    def _read_notes(self) -> bool:
         times = [note.changed for note in self.notes.values() if note.changed]
         since = max(times) - _NOTES_OVERLAP if times else None
-        found = {note.subject.key: note for note in find_notes(database, since)}
+        found = {
+            key: later(self.notes.get(key, note), note)
+            for key, note in self.catalog.note_book.find(since).items()
+        }
         changed = any(self.notes.get(key) != note for key, note in found.items())
         if changed:
             self.notes = {**self.notes, **found}

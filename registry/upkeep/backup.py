@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from registry.catalog.access import Catalog
+from registry.catalog.notes import NOTES_FILE
 from registry.catalog.scope import NAMES
 from registry.mongo.database import Database
 from registry.mongo.dump import (
@@ -234,7 +235,8 @@ def _add_database(archive: _Archive, database: Database) -> Iterator[tuple[str, 
 def _add_state(archive: _Archive, root: Path) -> int:
     """Add journals, tombstones, code and the names of the project; return how many journals."""
     state = root / STATE_FOLDER
-    archive.add(state / NAMES, f"state/{NAMES}")
+    for name in (NAMES, NOTES_FILE):
+        archive.add(state / name, f"state/{name}")
     for path in sorted((state / DELETED).glob("[!.]*.json")):
         archive.add(path, f"state/{DELETED}/{path.name}")
     number = 0
@@ -557,6 +559,9 @@ def _move_in(staging: _Staging) -> None:
             shutil.copyfile(staging.path(_DECLARATION), temporary)
     if names.exists():
         names.replace(staging.root / STATE_FOLDER / NAMES)
+    notes, place = staging.path(f"state/{NOTES_FILE}"), staging.root / STATE_FOLDER / NOTES_FILE
+    if notes.exists() and not place.exists():
+        notes.replace(place)
     for source, target in staging.moves():
         if _is_other(source, target):
             raise BackupError(f"{target} was made meanwhile; move it elsewhere, and repeat this")

@@ -67,6 +67,27 @@ def test_a_concept_has_answers_for_its_name_and_all_that_is_known_of_it(
     assert f"Present in {present} of 30 images" in told(page).replace("\\", "")
 
 
+def test_a_name_of_ones_own_stands_beside_the_measured_one_and_is_found(
+    open_page: Open, mine: Project
+) -> None:
+    page = open_page(mine, "concepts", {"concept": "0"})
+    measured = page.subheader[0].value
+    boxes = {box.label: box for box in page.text_input}
+    boxes["Name"].set_value("[round](http://evil) ones")
+    boxes["Who"].set_value("ana")
+    next(button for button in page.button if button.label == "Save").click().run()
+    assert not page.exception
+    assert page.subheader[0].value == measured
+    assert "“[round](http://evil) ones”" in told(page).replace("\\", "")
+    assert "By ana" in told(page)
+    assert "Can this name be trusted?" in told(page)
+    page = open_page(mine, "concepts", {"label": "ROUND ones"})
+    assert frames(page)[0]["concept"].tolist() == [0]
+    assert frames(page)[0]["called"].tolist() == ["[round](http://evil) ones"]
+    page.text_input(key="label").set_value("nobody").run()
+    assert "No concept matches" in told(page)
+
+
 def test_what_speaks_against_a_name_is_told(open_page: Open, judged: Path) -> None:
     page = open_page(judged, "concepts", {"concept": "1"})
     found = answers(page)

@@ -28,7 +28,7 @@ from dashboards.views.concepts.concepts import (
     strongest,
     summary,
     tiles,
-    with_tags,
+    with_noted,
 )
 from dashboards.views.concepts.labels import best_names
 from dashboards.views.parts.pictures import thumbnail, veil
@@ -126,8 +126,8 @@ def test_search_by_words_and_by_number() -> None:
 
 def test_tags_stand_in_the_table_and_are_found() -> None:
     frame = pd.DataFrame({"concept": [4, 5, 6], "name": ["red", "blue", ""]})
-    assert with_tags(frame, {5: ""}) is frame
-    tagged = with_tags(frame, {5: "odd Check", 99: "gone"})
+    assert with_noted(frame, "tags", {5: ""}) is frame
+    tagged = with_noted(frame, "tags", {5: "odd Check", 99: "gone"})
     assert tagged["tags"].tolist() == ["", "odd Check", ""]
     assert search(tagged, "check")["concept"].tolist() == [5]
     assert search(tagged, "blue odd")["concept"].tolist() == [5]

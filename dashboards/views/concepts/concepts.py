@@ -81,6 +81,7 @@ TABLE_COLUMNS = {
     "count": Column(",d", help="positions that hold the token"),
     "own_name": Column(header="neuron", help="what it is called where it is from"),
     "name": Column(),
+    "called": Column(help="what readers call it"),
     "score": Column(".2f", help="of the name, on held-out images"),
     "verdict": Column(
         header="sanity checks",
@@ -195,23 +196,32 @@ def noun(frame: pd.DataFrame) -> str:
     return "Neuron" if MARK_OF_NEURONS in frame or "token" in frame else "Concept"
 
 
-def with_tags(frame: pd.DataFrame, tags: Mapping[int, str]) -> pd.DataFrame:
-    """Return the concepts with a column of tags, by concept, where there are any."""
-    if not any(tags.values()):
+def with_noted(frame: pd.DataFrame, column: str, noted: Mapping[int, str]) -> pd.DataFrame:
+    """Return the concepts with a column of what readers gave them, where they gave any.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        As :func:`concepts_frame` returns it.
+    column : str
+        ``called`` for names of their own, or ``tags``.
+    noted : mapping of int to str
+        By concept.
+    """
+    if not any(noted.values()):
         return frame
-    return frame.assign(tags=[tags.get(int(one), "") for one in frame["concept"]])
+    return frame.assign(**{column: [noted.get(int(one), "") for one in frame["concept"]]})
 
 
 def search(frame: pd.DataFrame, text: str) -> pd.DataFrame:
-    """Return the rows whose name and tags have all words of a text, or of that number."""
+    """Return the rows whose names and tags have all words of a text, or of that number."""
     words = text.lower().split()
     names = frame["name"].astype(str).str.lower()
     if "token" in frame:
         names = names + " " + frame["token"].str.lower()
-    if "own_name" in frame:
-        names = names + " " + frame["own_name"].str.lower()
-    if "tags" in frame:
-        names = names + " " + frame["tags"].str.lower()
+    for column in ("own_name", "called", "tags"):
+        if column in frame:
+            names = names + " " + frame[column].str.lower()
     chosen = np.logical_and.reduce([names.str.contains(word, regex=False) for word in words])
     if text.strip().isdecimal():
         chosen = chosen | (frame["concept"] == int(text))
@@ -297,10 +307,11 @@ def strongest(
 
 def _caption(row: Mapping[Hashable, Any]) -> str:
     named = row["name"] or row.get("own_name") or "no name"
+    called = f"“{row['called']}”" if row.get("called") else ""
     chance = row.get("chance") if row.get("chance") != UNTESTED else ""
     told = ", ".join(filter(None, (row.get("verdict"), chance)))
     kind = "neuron" if MARK_OF_NEURONS in row else "concept"
-    return "\n".join(filter(None, (named, told, f"{kind} {row['concept']}")))
+    return "\n".join(filter(None, (named, called, told, f"{kind} {row['concept']}")))
 
 
 def concept_table(cell: str, frame: pd.DataFrame, namer: str = "", title: str = "") -> Table:
@@ -347,6 +358,9 @@ def similar_table(
     """
     names = frame.set_index("concept")["name"].reindex(similar.index, fill_value="")
     columns = {"concept": similar.index, "name": names.to_numpy(), what: similar.to_numpy()}
+    if "called" in frame:
+        called = frame.set_index("concept")["called"].reindex(similar.index, fill_value="")
+        columns["called"] = called.to_numpy()
     found = pd.DataFrame(columns)
     return Table(f"{name}-{what}", found, title, columns={what: Column(".3f")})
 

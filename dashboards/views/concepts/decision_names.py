@@ -43,6 +43,8 @@ class Naming:
         What stands for the name in sentences.
     repeated : str
         The name that repeats the class, where one does.
+    own : mapping of int to str
+        What readers call them.
     notes : mapping of int to str
         What is to be known of a name in few words: that it repeats the class.
     """
@@ -55,6 +57,7 @@ class Naming:
     spoken: Mapping[int, str] = field(default_factory=dict)
     repeated: str = ""
     notes: Mapping[int, str] = field(default_factory=dict)
+    own: Mapping[int, str] = field(default_factory=dict)
 
     def explaining(self, name: str) -> Naming:
         """Return the names beside which a second stands where they only repeat a class.
@@ -114,20 +117,28 @@ class Naming:
 
     def title(self, concept: int) -> str:
         """Return the number of a concept with its name."""
-        name = self.name.get(concept, "")
-        return f"Concept {concept}: {name}" if name else f"Concept {concept}"
+        names = [self.name.get(concept, ""), self._quoted(concept)]
+        told = " ".join(filter(None, names))
+        return f"Concept {concept}: {told}" if told else f"Concept {concept}"
 
     def short(self, concept: int) -> str:
         """Return the same for an axis, cut where it is long."""
-        name = self.brief.get(concept) or self.name.get(concept, "")
+        name, own = self.brief.get(concept) or self.name.get(concept, ""), self._quoted(concept)
+        if own:  # beside the name, and never in its place
+            half = LONGEST_NAME // 2
+            return f"{concept} · {' '.join(filter(None, (_cut(name, half), _cut(own, half))))}"
         return f"{concept} · {_cut(name, LONGEST_NAME)}" if name else f"concept {concept}"
 
     def called(self, concept: int) -> str:
         """Return the name with the number, for a sentence."""
         if concept in self.spoken:
             return self.spoken[concept]
-        name = self.name.get(concept, "")
-        return f"{name} ({concept})" if name else f"concept {concept}"
+        told = " ".join(filter(None, (self.name.get(concept, ""), self._quoted(concept))))
+        return f"{told} ({concept})" if told else f"concept {concept}"
+
+    def _quoted(self, concept: int) -> str:
+        own = self.own.get(concept, "")
+        return f"“{own}”" if own else ""
 
 
 def _cut(text: str, longest: int) -> str:

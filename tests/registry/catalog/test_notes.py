@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from registry.catalog.access import Catalog
 from registry.catalog.notes import (
     COLLECTION,
     Note,
+    NoteBook,
     NoteConflictError,
     NoteError,
     NoteSubject,
@@ -122,3 +124,83 @@ def test_texts_are_plain_and_not_endless() -> None:
     for text in ("x" * 10_001, "a\0b", "\x1b[31m", "\ud800"):
         with pytest.raises(NoteError):
             checked_text(text)
+
+
+# -- without a database -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def filed(tmp_path: Path) -> NoteBook:
+    return NoteBook.of(tmp_path, None)
+
+
+def test_names_are_kept_in_a_file_where_there_is_no_database(filed: NoteBook) -> None:
+    subject = concept_subject("a", 3)
+    assert filed.read(subject) == Note(subject)
+    kept = filed.write(Note(subject, name=" red \n discs ", by="ana"), {"cell": "x"})
+    assert (kept.name, kept.by, kept.version) == ("red discs", "ana", 1)
+    assert filed.read(subject) == kept
+    assert filed.read(concept_subject("b", 3)).is_empty
+    filed.write(replace(kept, name=""))
+    assert filed.read(subject).is_empty
+    assert len(filed.path.read_text().splitlines()) == 2, "every version stays"
+
+
+def test_of_writers_at_once_one_is_kept_and_others_are_told(filed: NoteBook) -> None:
+    def write(number: int) -> bool:
+        try:
+            filed.write(Note(RUN, f"by {number}"))
+            for own in range(5):
+                filed.write(Note(concept_subject(f"run {number}", own), name="mine"))
+        except NoteConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        written = list(pool.map(write, range(8)))
+    assert sum(written) == 1
+    assert filed.read(RUN).text == f"by {written.index(True)}"
+    assert len(filed.find()) == 6
+
+
+@pytest.mark.parametrize("torn", ['{"kind": "run", "run": "x', "\0\0\0\0", "[1]", '{"a": 1'])
+def test_a_writer_that_died_leaves_what_was_there(filed: NoteBook, torn: str) -> None:
+    filed.write(Note(RUN, "kept"))
+    with filed.path.open("a") as file:
+        file.write(torn)
+    assert filed.read(RUN).text == "kept"
+    filed.write(replace(filed.read(RUN), text="and more"))
+    assert filed.read(RUN).text == "and more"
+
+
+@pytest.mark.parametrize("name", ["a" * 81, "a\0b"])
+def test_what_is_no_name_is_refused(filed: NoteBook, name: str) -> None:
+    with pytest.raises(NoteError):
+        filed.write(Note(RUN, name=name))
+    assert not filed.find()
+
+
+def test_what_was_written_without_the_database_is_found_with_it(
+    database: Database, tmp_path: Path
+) -> None:
+    alone, together = NoteBook.of(tmp_path, None), NoteBook.of(tmp_path, database)
+    together.write(Note(RUN, "first"))
+    alone.write(Note(RUN, "while it was away"))
+    read = together.read(RUN)
+    assert (read.text, read.version) == ("while it was away", 1)
+    assert together.find()[RUN.key].text == "while it was away"
+    together.write(replace(read, text="again there"))
+    assert together.read(RUN).text == together.find()[RUN.key].text == "again there"
+
+
+def test_names_are_those_of_one_dataset(tmp_path: Path) -> None:
+    project = fabricate.declare(tmp_path / "project")
+    for minutes in (0, 1):
+        uid = fabricate.run_uid("toy-concepts", minutes)
+        schema = fabricate.schemas.CONCEPTS
+        fabricate.store(project, "toy-concepts", fabricate.concepts(), schema, uid)
+        catalog = Catalog(project)
+        assert catalog.own_names("toy-concepts") == {}, "another run's concept is another one"
+        catalog.note_book.write(Note(concept_subject(uid, 2), name=f"discs {minutes}"))
+        found = catalog.own_names("toy-concepts")
+        assert {concept: note.name for concept, note in found.items()} == {2: f"discs {minutes}"}

@@ -21,6 +21,7 @@ from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.neurons import is_of_neurons, neurons_note
 from dashboards.views.concepts.passages import strongest_passages
 from dashboards.views.parts.parts import Figure
+from dashboards.views.parts.pictures import key_script
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import without_datasets
 from registry.catalog.access import Catalog
@@ -154,9 +155,17 @@ def _choice(concepts: Sequence[int], known: Sequence[int]) -> int:
     concept = view.meant_concept(text or str(concepts[0]), known)
     if found := view.not_meant(text or "", concept):
         st.info(literal(found))
-    for label, step in (("Previous", -1), ("Next", 1)):
+    for label, step, keys in (("Previous", -1, "k or ←"), ("Next", 1, "j or →")):
         other = view.neighbour(concept, concepts, step)
-        row.button(label, on_click=go_to, args=(other,), disabled=other is None)
+        row.button(
+            label,
+            key=f"{label.lower()}-concept",
+            on_click=go_to,
+            args=(other,),
+            disabled=other is None,
+            help=f"Key {keys}; ? shows all keys.",
+        )
+    st.html(f"<script>{key_script()}</script>", unsafe_allow_javascript=True)
     return concept
 
 

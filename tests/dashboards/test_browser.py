@@ -511,10 +511,52 @@ def test_the_end_of_a_console_is_followed(page: Page, address: str) -> None:
     assert console["y"] < box["y"]
 
 
+def press_keys(page: Page) -> None:
+    """Go on and back by keys, which do nothing where one types."""
+    [first] = asked(page)["concept"]
+    page.keyboard.press("j")
+    page.wait_for_url(lambda url: not re.search(rf"concept={first}\b", url))
+    idle(page)
+    page.keyboard.press("/")
+    search = page.get_by_label("Search", exact=True)
+    assert search.evaluate("box => box === document.activeElement")
+    [there] = asked(page)["concept"]
+    search.press("j")
+    search.press("ArrowLeft")
+    assert search.input_value() == "j"
+    search.press("Delete")
+    search.evaluate("box => box.blur()")
+    idle(page)
+    assert asked(page)["concept"] == [there]
+    page.keyboard.press("?")
+    page.get_by_label("Keys").get_by_text("next concept").wait_for()
+    page.keyboard.press("k")  # behind a dialog
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url(lambda url: re.search(rf"concept={first}\b", url))
+    idle(page)
+
+
+def mark_a_range(page: Page) -> None:
+    """Drag over a part of the histogram of presences, whose images are not here."""
+    chart = page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg")
+    chart.first.scroll_into_view_if_needed()
+    box = chart.first.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 0.4 * box["width"], middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.9 * box["width"], middle, steps=4)
+    page.mouse.up()
+    see(page, "Images cannot be shown")
+
+
 def test_from_a_concept_to_a_similar_one_and_to_the_whole_model(page: Page, address: str) -> None:
     visit(page, f"{address}/concepts?concept=0&metric=iou")
     see(page, "Can this name be trusted?")
     see(page, "Present in the same images")
+    press_keys(page)
+    mark_a_range(page)
     page.get_by_role("button", name=re.compile("^Concept ")).first.click()
     page.wait_for_url(lambda url: not re.search(r"concept=0\b", url))
     idle(page)

@@ -178,6 +178,11 @@ def script() -> str:
     return files("dashboards").joinpath("templates/pictures.js").read_text(encoding="utf-8")
 
 
+def key_script() -> str:
+    """Return what the keys of the page of concepts do, in JavaScript."""
+    return files("dashboards").joinpath("templates/keys.js").read_text(encoding="utf-8")
+
+
 def pictures_html(part: Pictures, inert: bool = False) -> str:
     """Return pictures as HTML, in as many columns as fit; see :func:`style` and :func:`script`.
 

@@ -34,7 +34,7 @@ from dashboards.views.concepts import one_concept as one
 from dashboards.views.concepts.exactness import meaning_of_maps, shown_below
 from dashboards.views.concepts.examples import LOWEST, STRONGEST, in_range
 from dashboards.views.concepts.neurons import is_of_neurons
-from dashboards.views.concepts.passages import passages_part
+from dashboards.views.concepts.passages import is_of_channels, passages_part
 from dashboards.views.parts.charts import RANGE
 from dashboards.views.parts.parts import Figure, Part, Picture, Pictures, Table, file_name
 from dashboards.views.parts.text import literal, number_text
@@ -168,7 +168,9 @@ def _texts(model: datasets.Model, neuron: int) -> None:
     every = more and st.toggle(
         f"All {counted(len(passages), 'position')}", key="images", bind=BOUND
     )
-    show_part(passages_part(passages if every else passages[:TEXTS_SHOWN]))
+    shown = passages if every else passages[:TEXTS_SHOWN]
+    of_channels = is_of_channels(datasets.opened(model.concepts))
+    show_part(passages_part(shown, of_channels=of_channels))
 
 
 def _without_images(what: str, lowest: bool) -> str:

@@ -19,7 +19,7 @@ from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts.concept_model import channels_note, model_parts
 from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.neurons import is_of_neurons, neurons_note
-from dashboards.views.concepts.passages import strongest_passages
+from dashboards.views.concepts.passages import strongest_passages, texts_note
 from dashboards.views.parts.parts import Figure
 from dashboards.views.parts.pictures import key_script
 from dashboards.views.parts.text import literal
@@ -84,6 +84,8 @@ def show() -> None:
         show_numbers(numbers)
     if is_of_neurons(kept := datasets.statistics(model.concepts)):
         st.caption(literal(neurons_note(cell, kept)))
+    elif model.is_of_texts:
+        st.caption(literal(texts_note(cell, kept)))
     if section == SECTIONS[1]:
         _whole_model(model, frame, namer)
     elif frame.empty:

@@ -1,6 +1,7 @@
 """Causal language models of ``transformers``: what they make of the next token.
 
-A neuron is an output: the probability of one token, given all tokens up to a position. Source:
+A neuron is an output, the probability of one token, given all tokens up to a position; or a channel
+of a layer, at a position. Source:
 Oikarinen et al., "Evaluating Neuron Explanations", ICML 2025, arXiv 2506.05774, settings 7 and 8.
 """
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fact.data.token_sequences import Ids
+from fact.networks.layers import LayerError, find_layer
 from registry.suggest import RefusalError
 
 BROKEN = "\ufffd"
@@ -188,12 +190,58 @@ class LanguageModel:
         ids, tokens = ids.to(self.device), tokens.to(self.device)
         with torch.no_grad():
             logits = self.module(input_ids=ids, use_cache=False).logits
-        shares, losses = [], []
-        for own, following in zip(logits[:, :-1], ids[:, 1:], strict=True):  # one at a time is held
-            total = own.float().logsumexp(dim=-1, keepdim=True)
-            shares.append((own[:, tokens].float() - total).exp())
-            losses.append((total - own.gather(1, following[:, None]).float())[:, 0])
-        return torch.stack(shares), torch.stack(losses)
+        return _shares_and_losses(logits, ids, tokens)
+
+    def channels(self, ids: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+        """Return what a layer puts out at positions, and the loss there.
+
+        Parameters
+        ----------
+        ids : Tensor of int
+            (sequence, position).
+        layer : str
+            Name of a layer of the module, as ``transformer.h.3.mlp.act``. Of one that puts out
+            several tensors, as a block, the first is taken; of one that is called several times
+            in a pass, what it put out last.
+
+        Returns
+        -------
+        activations : Tensor
+            (sequence, position, channel) float32, without the last position.
+        loss : Tensor
+            As of :meth:`probabilities`.
+
+        Raises
+        ------
+        fact.networks.layers.LayerError
+            If there is no such layer, with the nearest name, or its output has no positions.
+        """
+        ids = ids.to(self.device)
+        kept: list[Any] = []
+        hook = find_layer(self.module, layer).register_forward_hook(
+            lambda _module, _given, output: kept.append(output)
+        )
+        with hook, torch.no_grad():
+            logits = self.module(input_ids=ids, use_cache=False).logits
+        output = kept[-1] if kept else None
+        first = output[0] if isinstance(output, tuple | list) and output else output
+        if not isinstance(first, Tensor) or first.ndim != 3 or first.shape[:2] != ids.shape:
+            found = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
+            raise LayerError(
+                f"layer {layer!r} puts out {found}; expected (sequence, position, channel)"
+            )
+        none = ids.new_empty(0)
+        return first[:, :-1].float(), _shares_and_losses(logits, ids, none)[1]
+
+
+def _shares_and_losses(logits: Tensor, ids: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Return shares of some tokens, and the loss of those that come next, by position."""
+    shares, losses = [], []
+    for own, following in zip(logits[:, :-1], ids[:, 1:], strict=True):  # one at a time is held
+        total = own.float().logsumexp(dim=-1, keepdim=True)
+        shares.append((own[:, tokens].float() - total).exp())
+        losses.append((total - own.gather(1, following[:, None]).float())[:, 0])
+    return torch.stack(shares), torch.stack(losses)
 
 
 def language_model(

@@ -136,6 +136,10 @@ class NextTokenConfig(OnDevice):
         Begins the names of inputs: ``test/00012/0340`` is a position of the thirteenth sequence.
     batch : int
         Sequences at a time, where they are equally long.
+    layer : str
+        Take the channels of this layer for neurons, as ``transformer.h.3.mlp.act``, at each
+        position; tokens are their labels then, and what they stand for is not known. "" takes
+        what the model gives to tokens.
     """
 
     n_tokens: Count = 500
@@ -146,6 +150,7 @@ class NextTokenConfig(OnDevice):
     n_strongest: Count = 16
     split: str = "test"
     batch: Count = 4
+    layer: Annotated[str, Since("")] = ""
 
 
 @dataclass(frozen=True)

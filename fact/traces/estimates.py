@@ -14,8 +14,11 @@ USUAL_LENGTH = 1024
 def estimate_next_tokens(
     config: Mapping[str, Any], _sizes: Sizes, _found: Mapping[str, Any]
 ) -> Estimate | None:
-    """Return what next tokens take at most, where it is said of how many sequences they are."""
-    if config["n_sequences"] is None:
+    """Return what next tokens take at most, where it is said of how many sequences they are.
+
+    How many channels a layer has is not known before the model is loaded.
+    """
+    if config["n_sequences"] is None or config["layer"]:
         return None
     inputs = config["n_sequences"] * ((config["length"] or USUAL_LENGTH) - 1)
     neurons = len(config["tokens"]) or config["n_tokens"]

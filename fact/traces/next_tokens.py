@@ -4,6 +4,7 @@ Source: Oikarinen et al., "Evaluating Neuron Explanations: A Unified Framework w
 ICML 2025, arXiv 2506.05774, settings 7 and 8. The inputs are all positions of the sequences but
 the last, of which nobody knows what comes next; a neuron is the softmax, over all tokens of the
 model, of the next token's logits, at one token; its known concept is that this token comes next.
+Channels of a layer are neurons too; what they stand for is not known.
 """
 
 from __future__ import annotations
@@ -74,19 +75,30 @@ def collect(
         sys.stdout.write(
             f"{counted(len(tokens), 'different token')}, all taken; {config.n_tokens} asked for\n"
         )
-    names = model.names(tokens)
+    labels = model.names(tokens)
     texts = TokenTexts(model)
+    neurons = _neurons(model, sequences, tokens, labels, config.layer)
+    n_neurons = neurons.sizes["neuron"]
 
     def part(_index: int, rows: slice) -> xr.Dataset:
         parts = [
-            token_part(model, sequences[some], some.start, tokens, names, texts, config.split)
+            token_part(
+                model,
+                sequences[some],
+                some.start,
+                tokens,
+                labels,
+                texts,
+                config.split,
+                config.layer,
+            )
             for some in batches(sequences, rows, config.batch)
         ]
         return xr.concat(parts, "input", data_vars="minimal", coords="minimal", compat="override")
 
     # Whole batches, so that every batch is the same after a stop.
     longest = max(map(len, sequences))
-    size = max(1, SHARD_BYTES // (4 * len(tokens) * longest * config.batch)) * config.batch
+    size = max(1, SHARD_BYTES // (4 * n_neurons * longest * config.batch)) * config.batch
     writer = write_parts(run, len(sequences), size, part, "sequences")
 
     def collected() -> Iterator[xr.Dataset]:
@@ -94,23 +106,47 @@ def collect(
             with open_dataset(writer.folder / part_name(index)) as opened:
                 yield opened
 
-    counts = np.bincount(np.concatenate(sequences), minlength=model.n_tokens)[tokens]
-    variant = f"{model.name}, {'named' if config.tokens else 'commonest'} tokens"
-    summary = strongest(collected(), config.n_strongest).assign(
-        name=("neuron", np.array(names, dtype=object)),
-        right_concept=("neuron", np.array(names, dtype=object)),
-        token=("neuron", tokens),
-        count=("neuron", counts.astype(np.int64)),
-        variant=variant,
+    chosen = f"{'named' if config.tokens else 'commonest'} tokens"
+    variant = f"{config.layer}, labels {chosen}" if config.layer else chosen
+    summary = strongest(collected(), config.n_strongest).merge(neurons)
+    summary = summary.assign(
+        variant=f"{model.name}, {variant}",
         n_sequences=len(sequences),
-        n_neurons=len(tokens),
-        n_known=len(tokens),
+        n_neurons=n_neurons,
+        n_known=int((neurons["right_concept"] != "").sum()),
     )
     told = f"{float(summary['mean_loss']):.3f} nats at {int(summary['n_inputs']):,} positions"
     sys.stdout.write(
         f"Mean loss of {model.name}: {told} of {counted(len(sequences), 'sequence')}\n"
     )
     return writer.finish(summary)
+
+
+def _neurons(
+    model: LanguageModel, sequences: Sequences, tokens: Ids, labels: Sequence[str], layer: str
+) -> xr.Dataset:
+    """Return what the schema ``next_tokens`` says along ``neuron``.
+
+    A channel of a layer is called by its number, and stands for no token: -1, which is nowhere.
+    """
+    if layer:
+        first = torch.from_numpy(sequences[0][None, :2].astype(np.int64))
+        count = model.channels(first, layer)[0].shape[2]
+        names, known = [str(channel) for channel in range(count)], [""] * count
+        ids = np.full(count, -1, dtype=np.int64)
+        counts = np.zeros(count, dtype=np.int64)
+    else:
+        names = known = list(labels)
+        ids = tokens
+        counts = np.bincount(np.concatenate(sequences), minlength=model.n_tokens)[tokens]
+    return xr.Dataset(
+        {
+            "name": ("neuron", np.array(names, dtype=object)),
+            "right_concept": ("neuron", np.array(known, dtype=object)),
+            "token": ("neuron", ids),
+            "count": ("neuron", counts.astype(np.int64)),
+        }
+    )
 
 
 def batches(sequences: Sequences, rows: slice, size: int) -> Iterator[slice]:
@@ -153,6 +189,7 @@ def token_part(
     names: Sequence[str],
     texts: TokenTexts,
     split: str,
+    layer: str = "",
 ) -> xr.Dataset:
     """Return what the schema ``next_tokens`` says along ``input``, of equally long sequences.
 
@@ -165,21 +202,27 @@ def token_part(
     first : int
         Number of the first of them.
     tokens, names : array, sequence of str
-        (neuron,) ids and names.
+        (label,) ids and names.
     texts : TokenTexts
         Decodes.
     split : str
         Begins the names of inputs.
+    layer : str
+        Whose channels are neurons; "" for the probabilities of tokens.
     """
     ids = np.stack(sequences).astype(np.int64)
-    shares, loss = model.probabilities(torch.from_numpy(ids), torch.from_numpy(tokens))
+    given = torch.from_numpy(ids)
+    if layer:
+        activation, loss = model.channels(given, layer)
+    else:
+        activation, loss = model.probabilities(given, torch.from_numpy(tokens))
     n_sequences, n_positions = ids.shape[0], ids.shape[1] - 1
     sequence = np.repeat(np.arange(first, first + n_sequences), n_positions)
     position = np.tile(np.arange(n_positions), n_sequences)
     following = ids[:, 1:].ravel()
     inputs = [f"{split}/{s:05d}/{p:04d}" for s, p in zip(sequence, position, strict=True)]
     along: dict[str, Any] = {
-        "activation": (("input", "neuron"), shares.flatten(0, 1).cpu().numpy()),
+        "activation": (("input", "neuron"), activation.flatten(0, 1).cpu().numpy()),
         "value": (("input", "label"), (following[:, None] == tokens).astype(np.uint8)),
         "loss": ("input", loss.flatten().cpu().numpy()),
     }
@@ -189,7 +232,7 @@ def token_part(
         "position": ("input", position.astype(np.int32)),
         "text": ("input", texts(ids[:, :-1]).ravel()),
         "next_text": ("input", texts(following)),
-        "neuron": np.arange(len(tokens)),
+        "neuron": np.arange(activation.shape[2]),
         "label": np.array(names, dtype=object),
     }
     return xr.Dataset(along, coords)

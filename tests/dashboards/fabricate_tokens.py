@@ -27,6 +27,11 @@ folder = "gpt2"
 [experiments.tokens]
 stage = "fact.collect_next_tokens"
 needs = { texts = "stories", model = "gpt2" }
+
+[experiments.units]
+stage = "fact.collect_next_tokens"
+needs = { texts = "stories", model = "gpt2" }
+config = { layer = "transformer.h.0.mlp.act" }
 """
 SEQUENCES = (
     ["Once", " upon", " a", " time", ",", " the", "\n", "cat", " saw", " the", HOSTILE],
@@ -84,6 +89,22 @@ def next_tokens() -> xr.Dataset:
     )
 
 
+def channels() -> xr.Dataset:
+    """Return the same positions, with channels of a layer for neurons: of both signs."""
+    tokens = next_tokens()
+    count = tokens.sizes["neuron"]
+    return tokens.assign(
+        activation=10 * tokens["activation"] - 5,
+        top_activation=10 * tokens["top_activation"] - 5,
+        name=("neuron", np.array([str(one) for one in range(count)], dtype=object)),
+        right_concept=("neuron", np.array([""] * count, dtype=object)),
+        token=("neuron", np.full(count, -1)),
+        count=("neuron", np.zeros(count, dtype=np.int64)),
+        variant="gpt2, transformer.h.0.mlp.act, labels commonest tokens",
+        n_known=0,
+    )
+
+
 def made(folder: Path) -> Project:
     """Declare the project, and leave its dataset."""
     project = fabricate.declare(folder, DECLARATION)
@@ -91,4 +112,5 @@ def made(folder: Path) -> Project:
     (folder / "gpt2").mkdir()
     (folder / "gpt2/config.json").write_text("{}")
     fabricate.store(project, "tokens", next_tokens(), schemas.NEXT_TOKENS, "run-tokens")
+    fabricate.store(project, "units", channels(), schemas.NEXT_TOKENS, "run-units")
     return project

@@ -9,7 +9,7 @@ import pytest
 
 from dashboards.report import render
 from dashboards.views.concepts import passages as view
-from dashboards.views.parts.text import visible
+from dashboards.views.parts.text import number_text, visible
 from dashboards.views.sections import sections_of
 from registry.catalog.access import open_catalog
 from registry.plan.project import Project
@@ -64,6 +64,29 @@ def test_the_page_shows_texts_with_the_token_marked(open_page: Open, tokens: Pro
         strongest = view.passages_of(fabricate_tokens.next_tokens(), neuron)[0]
         assert f"⟦{strongest.token}⟧{strongest.following}" in line
     assert table["count"].tolist() == [4, 2, 1]
+
+
+def test_channels_of_a_layer_have_the_same_page(open_page: Open, tokens: Project) -> None:
+    page = open_page(tokens, "concepts", {"cell": "units", "concept": "1"})
+    assert not page.exception
+    text = told(page).replace("\\", "")
+    given = fabricate_tokens.channels()
+    assert f"activation {number_text(float(given['top_activation'][1, 0]))} at most" in text
+    assert "Neuron 1\n" in text
+    assert "Channels of a layer, of units: gpt2, transformer.h.0.mlp.act" in text
+    assert "next token" not in text
+    shown = unescape(" ".join(one.proto.body for one in page.get("html")))
+    first = view.passages_of(given, 1)[0]
+    assert f">{first.token}</mark>" in shown
+    assert ": activation " in first.caption
+    assert "probability" not in shown
+    table = frames(page)[0]
+    assert {"token", "count"}.isdisjoint(table)
+    largest = table.set_index("concept")["largest_activation"].sort_index()
+    np.testing.assert_allclose(largest, given["activation"].max("input"))
+    drawn = view.strongest_passages(given, view.neurons_frame(given))
+    assert drawn.passages[0].caption.startswith("neuron 0, test/")
+    assert "largest activation" in drawn.note
 
 
 def test_all_neurons_together_are_texts_too(open_page: Open, tokens: Project) -> None:

@@ -77,7 +77,7 @@ TABLE_COLUMNS = {
     "concept": Column("d"),
     "picture": Column(PICTURE, "image", "in which it is strongest"),
     "token": Column(header="next token", help="whose probability the neuron is"),
-    "passage": Column(header="strongest", help="the position with the largest probability"),
+    "passage": Column(header="strongest", help="the position where it is largest"),
     "count": Column(",d", help="positions that hold the token"),
     "own_name": Column(header="neuron", help="what it is called where it is from"),
     "name": Column(),
@@ -94,7 +94,9 @@ TABLE_COLUMNS = {
     "image_share": Column(".1%", "images", "fraction of images where it is present"),
     "mean_contribution": Column(".3g", "contribution", "mean contribution to the logit"),
     "mean_activation": Column(".3g", "mean", "mean activation over images"),
-    MARK_OF_NEURONS: Column(".3g", "largest", "largest activation over images"),
+    MARK_OF_NEURONS: Column(
+        ".3g", "largest", "largest activation over images, or positions of texts"
+    ),
     "tags": Column(help="given by readers"),
 }
 
@@ -186,8 +188,10 @@ def about(frame: pd.DataFrame, concept: int) -> tuple[str, str]:
         given = number_text(row["mean_contribution"])
         lines.append(f"{sign}{given} to the logit on average{about_it}")
     if MARK_OF_NEURONS in row:
-        mean, largest = (number_text(row[key]) for key in ("mean_activation", MARK_OF_NEURONS))
-        lines.append(f"activation {mean} on average, {largest} at most")
+        largest = f"{number_text(row[MARK_OF_NEURONS])} at most"
+        mean = row.get("mean_activation")  # nobody counted that over positions of texts
+        average = "" if mean is None else f"{number_text(mean)} on average, "
+        lines.append(f"activation {average}{largest}")
     return title, ", ".join(lines)
 
 

@@ -20,6 +20,7 @@ from fact import collect_next_tokens
 from fact.data.token_sequences import TextSource, TokenSequences
 from fact.kinds import CausalLanguageModel
 from fact.networks.language_models import LanguageModelError, commonest, sequences_of
+from fact.networks.layers import LayerError
 from fact.networks.requirements import CodeOfModel, ModelFolder, look_for_code
 from fact.traces.next_tokens import collect
 from registry.declare.stage import load_stage
@@ -143,6 +144,40 @@ def test_activations_are_those_of_transformers_own_forward_pass(
         at = rows.stop
     assert at == tokens.sizes["input"]
     assert float(tokens["mean_loss"]) == pytest.approx(float(tokens["loss"].mean()), rel=1e-6)
+
+
+def test_channels_of_a_layer_are_neurons_whose_labels_are_next_tokens(
+    project: Project, model: fact.LanguageModel, folder: Path, tmp_path: Path
+) -> None:
+    own = sequences(project, model)[:3]
+    config = collect_next_tokens.Config(n_tokens=5, n_strongest=4, layer="transformer.h.0")
+    shards = collect(model, own, config, Folder(tmp_path / "units"))  # type: ignore[arg-type]
+    units = xr.merge(
+        [xr.load_dataset(path, engine="h5netcdf") for path in (tmp_path / "units").glob("*.nc")],
+        compat="no_conflicts",
+    )
+    collect_next_tokens.stage.output.check(units)
+    assert shards.rows == (units.sizes["input"],)
+    theirs, expected = own_model(folder), []
+    for ids in own:
+        with torch.no_grad():
+            given = torch.as_tensor(ids)[None].long()
+            hidden = theirs(given, output_hidden_states=True).hidden_states[1]
+        expected.append(hidden[0, :-1])
+    np.testing.assert_allclose(units["activation"], torch.cat(expected), rtol=2e-5, atol=1e-5)
+    assert units["name"].values.tolist() == [str(channel) for channel in range(16)]
+    assert set(units["right_concept"].values) == {""}
+    assert (units["token"] == -1).all()
+    assert units.sizes["label"] == 5
+    whole = open_one(project, "tokens").isel(input=slice(0, units.sizes["input"]))
+    np.testing.assert_array_equal(units["value"], whole["value"].sel(label=units["label"]))
+    np.testing.assert_array_equal(units["loss"], whole["loss"])
+    order = np.argsort(-units["activation"].values, axis=0, kind="stable")[:4]
+    assert np.array_equal(units["top_input"].values, order.T)
+    assert (units["n_known"], units["n_neurons"]) == (0, 16)
+    for layer, told in (("transformer.h.9", "did you mean"), ("transformer.wpe", "expected")):
+        with pytest.raises(LayerError, match=told):
+            model.channels(torch.as_tensor(own[0])[None].long().repeat(2, 1), layer)
 
 
 def test_neurons_are_the_commonest_tokens(project: Project, model: fact.LanguageModel) -> None:

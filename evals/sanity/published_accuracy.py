@@ -61,7 +61,7 @@ NOTEBOOK: Cells = {
 """Theoretical cells that the authors' own notebook prints otherwise than their table."""
 
 TIES = (
-    "the published code breaks ties by noise of 1e-7 in single precision, below the resolution "
+    "the published code breaks ties by noise of 10⁻⁷ in single precision, below the resolution "
     "near 1: inactive inputs fall in random order, active ones in two levels and then by position"
 )
 REASONS: Mapping[tuple[str, str], str] = {

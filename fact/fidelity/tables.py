@@ -29,7 +29,7 @@ BY_CASE = ResultTable(
     "case",
     {
         "kl": Column(
-            ".4f", "KL, nats", "divergence from the network", _by_case("", "kl", "ablated_kl")
+            ".3g", "KL, nats", "divergence from the network", _by_case("", "kl", "ablated_kl")
         ),
         "kl_recovered": Column(
             ".1%",
@@ -38,7 +38,7 @@ BY_CASE = ResultTable(
             _by_case("", "kl_recovered", ""),
         ),
         "ce": Column(
-            ".4f",
+            ".3g",
             "cross-entropy, nats",
             "of the labels",
             _by_case("network_ce", "ce", "ablated_ce"),

@@ -21,6 +21,7 @@ from fact.traces.by_concept import Block
 from registry.plan.project import Project
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, HOSTILE, run_uid
+from tests.dashboards.numerals import badly_written
 from tests.dashboards.test_pages import Open, app_test, figures, frames, open_page, tiles, told
 
 __all__ = ["app_test", "open_page"]
@@ -49,6 +50,7 @@ def test_a_concept_has_answers_for_its_name_and_all_that_is_known_of_it(
     assert [("for" in sign, "against" in sign) for sign in found.values()] == [(True, False)] * 5
     assert "7 answers: 5 for it, 0 against it, 2 open" in told(page).replace("\\", "")
     titles = told(page)
+    assert not badly_written(titles)
     for title in (
         "How strongly it is present",
         "Classes it is present in",

@@ -22,6 +22,7 @@ from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project, open_project
 from tests.dashboards import fabricate, fabricate_results
 from tests.dashboards.fabricate_results import METRICS, UNMADE
+from tests.dashboards.numerals import badly_written, words_of
 
 Open = Callable[..., AppTest]
 SCHEMAS = [row.schema for row in RESULTS]
@@ -61,6 +62,11 @@ def told(test: AppTest) -> str:
     return "\n".join(str(element.value) for kind in kinds for element in getattr(test, kind))
 
 
+def read(test: AppTest) -> str:
+    """Return the same with the numbers that stand side by side."""
+    return "\n".join([told(test), *(str(number.value) for number in test.metric)])
+
+
 def figures(test: AppTest) -> int:
     return len(test.get("vega_lite_chart")) + len(test.get("arrow_vega_lite_chart"))
 
@@ -74,6 +80,7 @@ def test_every_page_shows_tables_and_figures(open_page: Open, results: Path, sch
     assert len(page.caption[0].value) > 80
     assert page.dataframe
     assert figures(page) > 0
+    assert not badly_written(read(page))
     assert all(len(frame.value) for frame in page.dataframe)
     assert np.ravel(page.query_params["cell"]).tolist() == page.multiselect(key="cell").value
     for box in page.selectbox:  # and takes what is chosen
@@ -216,6 +223,7 @@ def test_reports_show_the_same_parts(catalog: Catalog, schema: str) -> None:
         figure.chart.to_dict()  # validates: pages and reports draw what they are given
     text = render("a report", "", [section])
     assert section.meaning == {row.schema: row for row in RESULTS}[schema].meaning
+    assert not badly_written(words_of(text))
     assert text.count("<svg") > 0
     assert text.count("<table>") > 0
     assert "<script" not in text

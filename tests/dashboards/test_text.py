@@ -22,6 +22,7 @@ from dashboards.views.parts.text import (
 )
 from registry.catalog.runs import flat
 from registry.wording import counted, formed
+from tests.dashboards.numerals import badly_written
 
 
 @given(st.text())
@@ -155,6 +156,18 @@ def test_durations(seconds: float | None, text: str) -> None:
 )
 def test_sizes(size: float | None, text: str) -> None:
     assert size_text(size) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("lr 1e-05 and 2.89e-7", ["1e-05", "9e-7"]),
+        ("logit 12.3456, of 12\\.345", ["12.3456", "12.345"]),
+        ("0.0001234, 50,000 images, arXiv 2506.05774, 1.10.12345, run 20261130T1, 2.89 × 10⁻⁷", []),
+    ],
+)
+def test_numbers_that_are_not_written_for_people_are_found(text: str, found: list[str]) -> None:
+    assert badly_written(text) == found
 
 
 def test_counts() -> None:

@@ -238,8 +238,8 @@ def consistency_figure(cell: str, consistency: xr.Dataset) -> Figure:
     random, mean = float(consistency["baseline"]), float(consistency["mean_score"])
     chart = histogram(
         score_bins(consistency),
-        x_title="C2-score (1)",
-        y_title="fraction of concepts (1)",
+        x_title="C2-score",
+        y_title="fraction of concepts",
         rules=[("random maps", random), ("mean", mean)],
     )
     note = (

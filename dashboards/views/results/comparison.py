@@ -21,7 +21,7 @@ def blocks(at: view.Setting) -> Iterator[Part]:
             "mark": at.own["published"].values,
         }
     )
-    chart = bars(frame, x_title="ours (1)", mark="published")
+    chart = bars(frame, x_title="ours", mark="published")
     yield at.figure("cells", chart, "Ours", "The tick is the published figure.")
     note = (
         "Explained: computed again by the rules of the published code, the figure is the published "

@@ -49,7 +49,7 @@ def figure(settings: Sequence[Setting]) -> Iterator[Figure]:
         {"label": at.cell, "value": float(at.own["mean_score"]), "mark": float(at.own["baseline"])}
         for at in settings
     ]
-    chart = bars(pd.DataFrame(rows), x_title="mean C2-score (1)", mark="random maps")
+    chart = bars(pd.DataFrame(rows), x_title="mean C2-score", mark="random maps")
     yield Figure("consistency", chart, "Mean C2-score", "The tick is the score of random maps.")
 
 
@@ -68,8 +68,8 @@ def compared(settings: Sequence[Setting]) -> Iterator[Part]:
         ],
         x="from",
         y="value",
-        x_title="C2-score (1)",
-        y_title="fraction of concepts (1)",
+        x_title="C2-score",
+        y_title="fraction of concepts",
         series=[at.cell for at in settings],
         is_stepped=True,
     )
@@ -137,7 +137,7 @@ def _sizes(at: Setting, frame: pd.DataFrame) -> Iterator[Figure]:
     chart = cloud(
         points,
         x_title="pixels with 80 % of the map",
-        y_title="C2-score (1)",
+        y_title="C2-score",
         x_log=True,
         height=280,
     )
@@ -147,7 +147,7 @@ def _sizes(at: Setting, frame: pd.DataFrame) -> Iterator[Figure]:
 
 
 def _baselines(own: xr.Dataset) -> object:
-    scores, title = own["baseline_score"].values, "C2-score of random maps (1)"
+    scores, title = own["baseline_score"].values, "C2-score of random maps"
     if len(scores) > MOST_CLASSES:
         return histogram(binned(scores, 30), x_title=title, y_title="classes")
     labels = [f"class {value}" for value in own["baseline_class"].values]

@@ -50,12 +50,12 @@ def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
     """
     note = "Grey bars: 95 % intervals over images, by bootstrap."
     if len(settings) == 1:
-        chart = bars(kept_frame(settings[0].own), x_title="fraction (1)", mark="layer ablated")
+        chart = bars(kept_frame(settings[0].own), x_title="fraction", mark="layer ablated")
         note += " Ticks: the same with the layer ablated, which counts as nothing recovered."
         yield settings[0].figure("kept", chart, "What is left with concepts in place", note)
         return
     rows = pd.concat([fraction_frame(at.own).assign(label=at.cell) for at in settings])
-    title = "fraction recovered (1)"
+    title = "fraction recovered"
     series = list(FRACTIONS.values())
     chart = dots(rows, x_title=title, series=series, rule=("as the layer", 1))
     yield Figure("fidelity-recovered", chart, "What is recovered", note)
@@ -127,7 +127,7 @@ def _fractions(at: view.Setting) -> Part:
     if frame.empty:
         return Note("No fraction is defined: the ablated layer loses nothing.")
     rows = frame.assign(label=frame["series"]).drop(columns="series")
-    chart = dots(rows, x_title="fraction recovered (1)", rule=("as the layer", 1))
+    chart = dots(rows, x_title="fraction recovered", rule=("as the layer", 1))
     note = "Grey bars: 95 % intervals over images, by bootstrap. Better than the layer: above 1."
     return at.figure("recovered", chart, "What is recovered", note)
 

@@ -109,7 +109,7 @@ def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
     chances = {by_chance(at.own) for at in settings}
     chart = dots(
         frame,
-        x_title="AUPRC (1)",
+        x_title="AUPRC",
         domain=(0, 1),
         series=[at.cell for at in settings],
         mark="published",
@@ -174,7 +174,7 @@ def blocks(at: view.Setting) -> Iterator[Part]:
     yield at.table("metrics", metrics, "Metrics", note, columns=BY_METRIC.columns, in_sight=30)
     splits = frame_of(SPLITS, own)
     cells = splits.assign(y=splits["metric"], x=splits["seed"].astype(str), value=splits["auprc"])
-    chart = heat(cells, x_title="split", value_title="AUPRC (1)", domain=(0, 1))
+    chart = heat(cells, x_title="split", value_title="AUPRC", domain=(0, 1))
     note = "Each split lets other neurons choose alpha and lambda, and tests the rest."
     yield at.figure("splits", chart, "Split by split", note)
     if at.has("metric"):

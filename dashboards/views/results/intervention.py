@@ -17,9 +17,9 @@ from registry.wording import counted
 
 RANDOM = "random"
 MEASURES = {
-    "probability": "probability of the target (1)",
+    "probability": "probability of the target",
     "logit": "logit of the target, before the bias",
-    "accuracy": "accuracy (1)",
+    "accuracy": "accuracy",
 }
 CURVES = {
     "deletion": ("Deletion", "From all concepts to none: a faster drop is better."),
@@ -80,7 +80,7 @@ def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
         {"label": at.cell, **{name: float(at.own[key]) for key, name in names.items()}}
         for at in settings
     ]
-    title = "slope of measured on promised changes (1)"
+    title = "slope of measured on promised changes"
     chart = dots(pd.DataFrame(rows), x_title=title, rule=("kept", 1))
     yield Figure("intervention-slopes", chart, "How promises are kept", "Dashed: as promised.")
 
@@ -147,7 +147,7 @@ def _curve(at: view.Setting, measure: str, curve: str) -> Figure:
         frame,
         x="share",
         y="value",
-        x_title="fraction of the image's concepts that are moved (1)",
+        x_title="fraction of the image's concepts that are moved",
         y_title=MEASURES[measure],
         series=list(dict.fromkeys(frame["series"])),
         domain=_domain(measure),

@@ -91,7 +91,7 @@ def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
     frames = [mean_frame(at.own).assign(cell=at.cell) for at in settings]
     frame = pd.concat(frames, ignore_index=True).query("label == @measure")
     frame = frame.assign(label=frame["cell"]).drop(columns="cell")
-    title = f"{measure}, mean over concepts (1)"
+    title = f"{measure}, mean over concepts"
     chart = dots(frame, x_title=title, domain=(0, 1), series=[*SERIES.values()])
     note = "Grey bars: 95 % intervals of the mean over concepts."
     yield Figure("localisation-means", chart, "Are concepts where their labels are?", note)
@@ -140,7 +140,7 @@ def mean_frame(own: xr.Dataset) -> pd.DataFrame:
 
 def _means(at: view.Setting) -> Figure:
     frame = mean_frame(at.own)
-    chart = dots(frame, x_title="mean over concepts (1)", domain=(0, 1), series=[*SERIES.values()])
+    chart = dots(frame, x_title="mean over concepts", domain=(0, 1), series=[*SERIES.values()])
     note = (
         "Grey bars: 95 % intervals of the mean over concepts. A map that follows its label scores "
         "lower on the masks of other images; one that always points to the same spot does not."
@@ -169,7 +169,7 @@ def _concepts(at: view.Setting, measure: str) -> Iterator[Part]:
         drawn = pd.concat([drawn.head(MOST_DRAWN - half), drawn.tail(half)])
     labels = [f"{name} ({c})" for name, c in zip(drawn["name"], drawn["concept"], strict=True)]
     shown = drawn.assign(label=labels, value=drawn["score"], mark=drawn["chance"])
-    chart = dots(shown, x_title=f"{measure} (1)", domain=(0, 1), mark="chance")
+    chart = dots(shown, x_title=f"{measure}", domain=(0, 1), mark="chance")
     title = "Concepts furthest above chance, and least" if len(drawn) < len(frame) else "Concepts"
     note = "Grey ticks: chance. Grey bars: intervals. In parentheses: the concept's index."
     if len(drawn):

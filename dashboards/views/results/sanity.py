@@ -345,7 +345,7 @@ def _curves(at: view.Setting, metric: str, frame: pd.DataFrame) -> Iterator[Figu
             frame,
             x="frequency",
             y=name,
-            x_title="fraction of active inputs (1)",
+            x_title="fraction of active inputs",
             y_title=y_title,
             series=view.texts(at.own, "test"),
             x_log=True,

@@ -70,7 +70,7 @@ def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
     bases = view.texts(own, "basis")
     chart = bars(
         recovered_frame(own),
-        x_title="fraction of concepts (1)",
+        x_title="fraction of concepts",
         domain=(0, 1),
         series=[f"by {basis}" for basis in bases],
         mark="chance",
@@ -273,8 +273,8 @@ def _similarities(own: xr.Dataset) -> alt.LayerChart:
         frames.append(held[held["value"] > 0].assign(series=basis))
     return histogram(
         pd.concat(frames, ignore_index=True),
-        x_title="similarity with the match (1)",
-        y_title="fraction of matched concepts (1)",
+        x_title="similarity with the match",
+        y_title="fraction of matched concepts",
         series=bases,
     )
 

@@ -23,6 +23,7 @@ from dashboards.screens.notes import show_concept_note
 from dashboards.screens.parts import (
     offer_table,
     show_figure,
+    show_numbers,
     show_part,
     show_parts,
     show_table,
@@ -32,11 +33,11 @@ from dashboards.views.concepts import evidence as ask
 from dashboards.views.concepts import labels, snippets
 from dashboards.views.concepts import one_concept as one
 from dashboards.views.concepts.exactness import meaning_of_maps, shown_below
-from dashboards.views.concepts.examples import LOWEST, STRONGEST, in_range
+from dashboards.views.concepts.examples import LOWEST, STRONGEST, in_range, pair
 from dashboards.views.concepts.neurons import is_of_neurons
 from dashboards.views.concepts.passages import is_of_channels, passages_part
 from dashboards.views.parts.charts import RANGE
-from dashboards.views.parts.parts import Figure, Part, Picture, Pictures, Table, file_name
+from dashboards.views.parts.parts import Figure, Number, Part, Picture, Pictures, Table, file_name
 from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs.settings import behind
 from registry.catalog.access import Catalog
@@ -48,6 +49,10 @@ ABOUT_EVIDENCE = (
     "chosen; rely on metrics that pass the sanity checks."
 )
 FIRST_TILES = 4
+IN_PAIR = 3
+OTHER = "with"
+"""Key of the concept that stands beside the one that is shown."""
+
 ABOUT_MISSING = (
     "Add to experiments.toml what is not there yet, then run it with `factbook run NAME`. Names "
     "are proposals."
@@ -105,6 +110,62 @@ def show_beside(catalog: Catalog, model: datasets.Model, frame: pd.DataFrame, co
             show_parts(one.location_parts(_file(model, concept), maps, concept))
     with decided:
         _decisions(model, concept)
+
+
+def show_pair(
+    catalog: Catalog, model: datasets.Model, frame: pd.DataFrame, concept: int, other: int
+) -> None:
+    """Show two concepts side by side: what each is, how near they are, and their images.
+
+    Parameters
+    ----------
+    catalog, model, frame, concept
+        As for :func:`show_concept`.
+    other : int
+        Index of the other one.
+    """
+    head = st.container(horizontal=True, vertical_alignment="center")
+    head.markdown(f"**{literal(f'{view.noun(frame)}s {concept} and {other}')}**")
+    head.button("Close", key="close-pair", on_click=_compare_with, args=(None,), type="tertiary")
+    for slot, own in zip(st.columns(2, gap="medium"), (concept, other), strict=True):
+        with slot, explained():
+            title, line = view.about(frame, own)
+            st.markdown(f"**{literal(title)}**")
+            st.caption(literal(line))
+            if answers := _asked(model, own, str(frame.set_index("concept").loc[own, "name"])):
+                st.caption(literal(ask.verdict_line(answers)))
+            if model.gallery:
+                possible = shown_below(datasets.opened(model.gallery))
+                tiles = datasets.tiles_of(model.gallery, own, IN_PAIR)
+                below = next(iter(possible), "")
+                show_part(Pictures([view.drawn(tile, possible) for tile in tiles], below=below))
+    with explained():
+        show_numbers(_nearness(model, concept, other))
+        first, second = (column_of(model, own)[0] for own in (concept, other))
+        names = (f"{view.noun(frame).lower()} {concept}", f"{view.noun(frame).lower()} {other}")
+        show_groups(catalog, model, pair(first, second, names))
+
+
+def _nearness(model: datasets.Model, concept: int, other: int) -> list[Number]:
+    """Return how alike two concepts are, by what there is."""
+    slots = datasets.statistics(model.concepts).indexes["concept"].get_indexer([concept, other])
+    found = []
+    if model.sae is not None:
+        cosines = one.cosines(datasets.directions(model.sae), int(slots[0]))
+        if slots[1] < len(cosines):
+            cosine = number_text(float(cosines[slots[1]]))
+            found.append(Number("cosine", cosine, "of their directions in the layer"))
+    index = datasets.presence_index(model.concepts, model.root)
+    if not index.is_dense and index.presences().n_read:
+        correlation = float(index.presences().correlations(int(slots[0]))[slots[1]])
+        meaning = "of their presences over images"
+        found.append(Number("correlation", number_text(correlation), meaning))
+    return found
+
+
+def _compare_with(concept: int | None) -> None:
+    """Put another concept beside the one that is shown; None takes it away."""
+    st.session_state[OTHER] = "" if concept is None else str(concept)
 
 
 def go_to(concept: int | None) -> None:
@@ -423,6 +484,14 @@ def _similar_tile(
         help="Show it.",
     )
     called = f"“{row['called']}”" if row.get("called") else ""
+    slot.button(
+        "Compare",
+        key=f"compare-{what}-{concept}",
+        on_click=_compare_with,
+        args=(concept,),
+        type="tertiary",
+        help="Show both side by side.",
+    )
     lines = [str(row["name"] or "no name"), called, f"{what} {number_text(row[what], 2)}"]
     slot.caption("  \n".join(map(literal, filter(None, lines))))
 

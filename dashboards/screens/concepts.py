@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.screens import datasets
 from dashboards.screens import frame as page
-from dashboards.screens.concept import go_to, show_beside, show_concept
+from dashboards.screens.concept import OTHER, go_to, show_beside, show_concept, show_pair
 from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part, wide_columns
 from dashboards.screens.shown import choose_shown, keep_in_address, tell_beside, tell_earlier
@@ -127,7 +127,24 @@ def _browse(
         show_concept(catalog, model, frame, concept)
     with table:
         _table(model, found, concept, namer)
+    _beside(catalog, model, frame, concept)
     show_beside(catalog, model, frame, concept)
+
+
+def _beside(catalog: Catalog, model: datasets.Model, frame: pd.DataFrame, concept: int) -> None:
+    """Show another concept beside the one that is shown, where a reader asks for one."""
+    if model.is_of_texts:
+        return
+    text = st.text_input(
+        "Compare with", key=OTHER, bind=page.BOUND, width=NARROW, placeholder="index"
+    )
+    if not text:
+        return
+    others = [one for one in frame["concept"].tolist() if one != concept]
+    other = view.meant_concept(text, others or [concept])
+    if found := view.not_meant(text, other):
+        st.info(literal(found))
+    show_pair(catalog, model, frame, concept, other)
 
 
 def _tagged(catalog: Catalog, made: datasets.Made, frame: pd.DataFrame) -> pd.DataFrame:

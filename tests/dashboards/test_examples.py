@@ -105,3 +105,17 @@ def test_what_is_proposed_can_be_declared(
     file.write_text(f"{(explained_template / 'experiments.toml').read_text()}\n{text}\n")
     declared = read_declaration(file)
     assert set(proposed) <= set(declared.experiments)
+
+
+def test_two_concepts_side_by_side(open_page: Open, explained_template: Path) -> None:
+    one, other = column([5, 0, 3, 2, 0]), column([1, 4, 0, 2, 0])
+    both, first, second = ask.pair(one, other, ("a", "b"))
+    assert (both.rows.tolist(), first.rows.tolist(), second.rows.tolist()) == ([0, 3], [2], [1])
+    assert first.title == "Only a: 1 image"
+    page = open_page(explained_template, "concepts", {"cell": "concepts", "with": "2"})
+    assert not page.exception
+    numbers = {number.label for number in page.metric}
+    assert numbers >= {"cosine", "correlation"}
+    assert "Both: " in told(page).replace("\\", "")
+    page.button(key="close-pair").click().run()
+    assert not page.metric

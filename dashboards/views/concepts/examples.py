@@ -150,6 +150,40 @@ def without(
     return Examples.of("", weakest, note)
 
 
+def pair(
+    one: np.ndarray, other: np.ndarray, names: tuple[str, str], count: int = IN_BAND
+) -> list[Examples]:
+    """Return images in which two concepts are both strong, and those of each without the other.
+
+    Parameters
+    ----------
+    one, other : ndarray of `fact.traces.by_concept.ENTRY`
+        Of the concepts.
+    names : pair of str
+        What they are called.
+    count : int
+        Images of each kind at most.
+
+    Returns
+    -------
+    list of Examples
+        Three: of both, by the smaller of both ranks; of the first alone; of the second alone.
+    """
+    ranked = [present(one), present(other)]
+    ranks = [dict(zip(own["row"].tolist(), range(len(own)), strict=True)) for own in ranked]
+    both = sorted(ranks[0].keys() & ranks[1].keys())
+    both.sort(key=lambda row: max(ranked_by[row] for ranked_by in ranks))
+    shared = ranked[0][[ranks[0][row] for row in both[:count]]]
+    found = [
+        Examples.of(f"Both: {counted(len(both), 'image')}", shared, f"Presence of {names[0]}.")
+    ]
+    for own, others, name in zip(ranked, ranks[::-1], names, strict=True):
+        alone = own[~np.isin(own["row"], list(others))]
+        title = f"Only {name}: {counted(len(alone), 'image')}"
+        found.append(Examples.of(title, alone[:count]))
+    return found
+
+
 def _drawn(entries: np.ndarray, draw: np.random.Generator, count: int) -> np.ndarray:
     """Return some entries drawn without replacement, in the order in which they were."""
     if len(entries) <= count:

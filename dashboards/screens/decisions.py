@@ -327,6 +327,8 @@ def _ask_against(option: str | None, target: str = "") -> None:
 
 SUBJECT_AND_SUM = (6, 7)
 OTHER_LABELS = "second"
+SCALED, SCALED_OF = "scaled", "scaled-of"
+"""What the address says of scaled concepts, and of which subject the session holds some."""
 
 
 def show_decision(
@@ -441,25 +443,24 @@ def _what_if(
     of = f"{subject.name}-{decision.target}-{decision.against}"
     sliders, answer = wide_columns(SUBJECT_AND_SUM, "what-if")
     with sliders:
+        _begin_to_scale(of, possible)
         chosen = st.multiselect(
-            "Concepts to scale",
-            possible,
-            default=possible[: what_if.FIRST],
-            format_func=naming.short,
-            key=f"scaled-{of}",
+            "Concepts to scale", possible, format_func=naming.short, key=f"scaled-{of}"
         )
         keys = {concept: f"scale-{of}-{concept}" for concept in chosen}
         beside = st.columns(2)
-        factors = {
-            concept: beside[place % 2].slider(
-                literal(naming.called(concept)), 0, 200, 100, 5, "%d %%", key
+        percents = {}
+        for place, (concept, key) in enumerate(keys.items()):
+            st.session_state.setdefault(key, what_if.WHOLE)
+            label = literal(naming.called(concept))
+            percents[concept] = beside[place % 2].slider(
+                label, 0, what_if.MOST, step=5, format="%d %%", key=key
             )
-            / 100
-            for place, (concept, key) in enumerate(keys.items())
-        }
+        _keep_scaled(what_if.percents_text(percents))
+        factors = {concept: percent / what_if.WHOLE for concept, percent in percents.items()}
         with st.container(horizontal=True):
             st.button("Take all of these away", on_click=_set_all, args=(keys.values(), 0))
-            st.button("As it was", on_click=_set_all, args=(keys.values(), 100))
+            st.button("As it was", on_click=_set_all, args=(keys.values(), what_if.WHOLE))
     with answer:
         try:
             scaled = model.scale(subject.name, explained, factors, subject.uploaded)
@@ -469,6 +470,38 @@ def _what_if(
         st.markdown(literal(what_if.answer_line(decision, scaled, factors)))
         for figure in (what_if.promise_figure, what_if.classes_figure):
             show_figure(figure(decision, scaled), is_offered=False)
+
+
+def _begin_to_scale(of: str, possible: Sequence[int]) -> None:
+    """Choose what can be scaled: at first what the address says, of another subject the strongest.
+
+    Parameters
+    ----------
+    of : str
+        Image and classes.
+    possible : sequence of int
+        The concepts, the strongest first.
+    """
+    before = st.session_state.get(SCALED_OF)
+    if before == of and f"scaled-{of}" in st.session_state:
+        return
+    said: dict[int, int] = {}
+    if before in (None, of):
+        said = what_if.percents_of(st.query_params.get(SCALED, ""), possible)
+    st.session_state[SCALED_OF] = of
+    chosen = list(dict.fromkeys([*possible[: what_if.FIRST], *said]))
+    st.session_state[f"scaled-{of}"] = chosen
+    for concept, percent in said.items():
+        st.session_state[f"scale-{of}-{concept}"] = percent
+
+
+def _keep_scaled(text: str) -> None:
+    """Let the address say to what concepts are scaled, and the session keep it for Back."""
+    st.session_state[SCALED] = text
+    if text and st.query_params.get(SCALED) != text:
+        st.query_params[SCALED] = text
+    elif not text and SCALED in st.query_params:
+        del st.query_params[SCALED]
 
 
 def _set_all(keys: Iterable[str], percent: int) -> None:

@@ -165,8 +165,25 @@ def test_concepts_are_scaled_by_sliders(open_page: Open, explained_template: Pat
     assert [slider.value for slider in page.slider] == [0] * 4
     page = {button.label: button for button in page.button}["As it was"].click().run()
     assert "Nothing is changed yet" in told(page)
+    assert "scaled" not in page.query_params
+    page = page.slider[1].set_value(150).run()
+    changed = page.slider[1].key.rpartition("-")[2]
+    assert page.query_params["scaled"] in (f"{changed}:150", [f"{changed}:150"])
     page = next(button for button in page.button if button.label == "Next").click().run()
     assert [slider.value for slider in page.slider] == [100] * 4
+    assert "scaled" not in page.query_params, "it was of another image"
+
+
+def test_an_address_says_what_is_scaled(open_page: Open, explained_template: Path) -> None:
+    own = measured(explained_template).sel(image="test/00003")["contribution"].values
+    weakest, *_, strongest = np.argsort(np.abs(own))[own[np.argsort(np.abs(own))] != 0].tolist()
+    scaled = f"{weakest}:0,{strongest}:150,999999:0,{strongest}:900,x:1,'"
+    page = open_page(explained_template, {"image": "test/00003", "scaled": scaled})
+    assert not page.exception
+    values = {slider.key.rpartition("-")[2]: slider.value for slider in page.slider}
+    assert len(values) == 5
+    assert (values[str(weakest)], values[str(strongest)]) == (0, 150)
+    assert "Promised" in told(page)
 
 
 def test_a_class_against_itself_is_told(open_page: Open, explained_template: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,12 @@ MEANING = (
     "Promised: each contribution scaled alike, with the weights that the image chose. Happens: the "
     "network runs again on the scaled concepts, and chooses its weights anew."
 )
+WHOLE, MOST = 100, 200
+"""Percent of a concept as it is, and at most."""
+
+LONGEST = 2000
+"""Characters of an address that are read."""
+
 FIRST, MOST_SHOWN = 4, 4
 """Concepts that can be scaled at first, and classes beside them."""
 
@@ -39,6 +46,18 @@ def concepts_to_scale(explained: xr.Dataset) -> list[int]:
     ranked = np.argsort(-size, kind="stable")
     found: list[int] = explained["concept"].values[ranked[size[ranked] > 0]].tolist()
     return found
+
+
+def percents_text(percents: Mapping[int, int]) -> str:
+    """Return to what concepts are scaled, as an address holds it: ``57:0,3:150``."""
+    return ",".join(f"{one}:{percent}" for one, percent in percents.items() if percent != WHOLE)
+
+
+def percents_of(text: str, possible: Collection[int]) -> dict[int, int]:
+    """Return what :func:`percents_text` wrote; what is no concept or no percentage is left out."""
+    found = re.findall(r"(?:^|,)(\d{1,9}):(\d{1,3})(?=,|$)", text[:LONGEST])
+    pairs = ((int(one), int(percent)) for one, percent in found)
+    return {one: percent for one, percent in pairs if one in possible and percent <= MOST}
 
 
 def answer_line(decision: Decision, scaled: xr.Dataset, factors: Mapping[int, float]) -> str:

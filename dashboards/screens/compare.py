@@ -77,6 +77,7 @@ def _pick(catalog: Catalog) -> None:
     """Let a reader pick two runs or experiments, or one of several suggestions."""
     snapshot = run_index(catalog).peek()
     rows = snapshot.rows if snapshot else newest_rows(catalog, RunQuery())
+    rows = tuple(row for row in rows if not row.is_archived)
     options = view.options_of(rows)
     if not options:
         tell(first_steps(catalog.project))

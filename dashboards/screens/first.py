@@ -67,7 +67,7 @@ def _newest(catalog: Catalog) -> list[RunView]:
     snapshot = page.run_index(catalog).peek()
     with page.explained():
         rows = snapshot.rows if snapshot else newest_rows(catalog, RunQuery(limit=MOST_RUNS))
-        return [row.run for row in rows[:MOST_RUNS]]
+        return [row.run for row in rows if not row.is_archived][:MOST_RUNS]
     return []
 
 

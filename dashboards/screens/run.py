@@ -9,7 +9,8 @@ import streamlit as st
 
 from dashboards.screens import frame as page
 from dashboards.screens.notes import show_note
-from dashboards.screens.parts import show_downloads, show_figure, show_table
+from dashboards.screens.parts import show_downloads, show_figure, show_numbers, show_table
+from dashboards.screens.removal import offer_removal
 from dashboards.views.parts.parts import Figure, Table, file_name
 from dashboards.views.parts.pictures import is_picture
 from dashboards.views.parts.text import literal, number_text
@@ -24,6 +25,7 @@ from dashboards.views.runs.curves import (
     curves,
 )
 from dashboards.views.runs.datasets import dataset_frame
+from dashboards.views.runs.headlines import headline
 from dashboards.views.runs.runs import named_runs, run_key
 from registry.catalog.access import Catalog
 from registry.catalog.notes import run_subject
@@ -62,9 +64,12 @@ def show_run(catalog: Catalog, name: str) -> None:
 
 def _show(name: str, status: str) -> None:
     with page.explained():
+        chosen = st.session_state.get("run")
+        if chosen is not None and name not in named_runs(chosen):  # as one that was deleted
+            st.rerun()
         catalog = page.open_catalog()
         run = view.find_run(catalog, name)
-        if run.status != status or name not in named_runs(st.session_state.get("run") or name):
+        if run.status != status:
             st.rerun()
         st.subheader(literal(run.title or run.uid or f"run {run.id}"), anchor=False)
         _head(catalog, run)
@@ -81,8 +86,11 @@ def _head(catalog: Catalog, run: RunView) -> None:
         st.progress(done.share, literal(text.strip()))
     if note := view.status_note(run):
         st.info(note)
+    if numbers := headline(run):
+        show_numbers(numbers)
     about = {"cell": run.cell, "experiment": run.experiment, "number": str(run.id or "")}
     show_note(catalog, run_subject(run), about)
+    offer_removal(catalog, run)
 
 
 # -- overview ---------------------------------------------------------------------------------

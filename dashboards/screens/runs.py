@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 
+import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.screens import frame as page
 from dashboards.screens.parts import show_downloads
-from dashboards.screens.run import show_run
+from dashboards.screens.removal import tell_removed
+from dashboards.screens.run import BADGES, show_run
 from dashboards.server.index import Snapshot
 from dashboards.views.parts.parts import Table
+from dashboards.views.parts.text import literal, size_text
 from dashboards.views.runs import runs as view
 from dashboards.views.runs.advice import first_steps
+from dashboards.views.runs.curves import spark
+from dashboards.views.runs.live import live_runs
+from dashboards.views.runs.one_run import progress
 from dashboards.views.runs.runs import Row
 from registry.catalog.access import Catalog
 from registry.catalog.conditions import STATUSES
 from registry.catalog.notes import NOTED
-from registry.catalog.runs import COLUMNS
+from registry.catalog.runs import COLUMNS, RunView
+from registry.declare.stage import find_stage
 from registry.wording import counted
 
 HELP = (
@@ -34,12 +44,25 @@ ABOUT_WHERE = (
 )
 ABOUT_TIME = "In UTC: 2026-11-22, 2026-11-22 14:30, or how long ago: 30min, 24h, 7d."
 TABLE = "table-of-runs"
-SHOWN = ("id", "cell", "stage", "status", "started", "seconds", "tags", "results")
-REFRESH = "5s"
+SHOWN = ("id", "cell", "status", "results", "loss", "started", "seconds", "size", "tags")
+LOSS = "loss"
+REFRESH, LIVE = "5s", "3s"
+SPARKS_AT_ONCE = 0.3
+"""Seconds for which curves are read before a table is shown; the rest of them come later."""
+
+TRAINED = ("sae", "network")
+"""What runs make that log a loss."""
+
 MOST_CHOSEN = 100
 """Runs that can be chosen by their boxes; Compare takes more by the name of an experiment."""
 
 ROW_HEIGHT, TABLE_HEIGHT, HEIGHT_ABOVE_A_RUN = 35, 560, 260
+
+FILTERS = (
+    *("stage", "where", "since", "until", "host", "tags", "sort", "limit"),
+    "columns",
+)
+"""Keys of an address that show filters open."""
 
 QUESTIONS = (
     ("concepts", "concepts", "What does the network know?"),
@@ -57,11 +80,14 @@ def show() -> None:
     query, columns = _query(catalog, known)
     with page.explained(stop=True):
         found = _find(catalog, query)
+    tell_removed()
+    _live()
+    _chips(known)
     slot = st.container()
     chosen = _chosen()
     with slot:
         if found:
-            _table(found, query.limit, columns, chosen)
+            _table(catalog, found, query.limit, columns, chosen)
         elif query.is_open:
             page.tell(first_steps(catalog.project))
         else:
@@ -104,18 +130,32 @@ def _find(catalog: Catalog, query: view.RunQuery) -> tuple[Row, ...]:
 def _query(catalog: Catalog, known: Snapshot) -> tuple[view.RunQuery, Sequence[str]]:
     """Return which runs are asked for, by widgets that the address holds, and what to show."""
     declared = catalog.project.declaration.experiments
-    slots = st.columns([3, 3, 2, 3, 4])
-    stages = sorted({experiment.stage for experiment in declared.values()})
+    slots = st.columns([3, 4])
     asked = view.RunQuery(
         experiment=_any_of(slots[0], "Experiment", list(declared)),
-        stage=_any_of(slots[1], "Stage", stages),
-        status=_any_of(slots[2], "Status", STATUSES),
-        text=_words(slots[3], "Text", "words of a run", ABOUT_TEXT),
-        where=_words(slots[4], "Where", "config.k>=16, result.accuracy>0.9", ABOUT_WHERE),
+        text=_words(slots[1], "Text", "words of a run", ABOUT_TEXT),
+    )
+    is_narrowed = any(st.query_params.get(key) for key in FILTERS)
+    with st.expander("Filters and columns", expanded=is_narrowed, icon=":material/filter_list:"):
+        return _filters(catalog, known, asked)
+
+
+def _filters(
+    catalog: Catalog, known: Snapshot, asked: view.RunQuery
+) -> tuple[view.RunQuery, Sequence[str]]:
+    declared = catalog.project.declaration.experiments
+    slots = st.columns([3, 3, 6])
+    stages = sorted({experiment.stage for experiment in declared.values()})
+    asked = replace(
+        asked,
+        stage=_any_of(slots[0], "Stage", stages),
+        status=_any_of(slots[1], "Status", STATUSES),
+        where=_words(slots[2], "Where", "config.k>=16, result.accuracy>0.9", ABOUT_WHERE),
     )
     page.tell_unknown("limit", view.LIMITS)
     slots = st.columns([3, 2, 2, 2, 3, 2, 2], vertical_alignment="bottom")
     columns = list(dict.fromkeys([*COLUMNS, *NOTED, *known.columns]))
+    extra = [view.RESULTS, view.SIZE, LOSS]
     hosts, tags = known.hosts_and_tags
     query = replace(
         asked,
@@ -125,9 +165,15 @@ def _query(catalog: Catalog, known: Snapshot) -> tuple[view.RunQuery, Sequence[s
         host=_any_of(slots[3], "Host", hosts),
         tags=tuple(_several_of(slots[4], "Tags", tags, (), "Runs with all of these tags.")),
         limit=slots[5].selectbox("At most", view.LIMITS, index=1, key="limit", bind=page.BOUND),
+        archived=st.toggle(
+            "Archived runs too",
+            key="archived",
+            bind=page.BOUND,
+            help="Archiving leaves a run out of this list; its dataset stays where it is.",
+        ),
     )
     popover = slots[6].popover("Columns", icon=":material/view_column:", width="stretch")
-    shown = _several_of(popover, "Columns", [*columns, "results"], SHOWN, "Settings and results.")
+    shown = _several_of(popover, "Columns", [*columns, *extra], SHOWN, "Settings and results.")
     return query, shown or SHOWN
 
 
@@ -185,13 +231,82 @@ def _words(slot: DeltaGenerator, label: str, example: str, meaning: str) -> str:
 # -- what is shown ----------------------------------------------------------------------------
 
 
-def _table(found: Sequence[Row], limit: int, columns: Sequence[str], chosen: Sequence[str]) -> None:
+def _chips(known: Snapshot) -> None:
+    """Show how many runs stand how; a click shows these alone, another one all."""
+    shown = [row for row in known.rows if not row.is_archived or st.session_state.get("archived")]
+    with st.container(horizontal=True, gap="small"):
+        for status, count in view.status_counts(shown).items():
+            _, icon = BADGES.get(status, ("gray", ":material/help:"))
+            is_on = st.session_state.get("status") == status
+            st.button(
+                f"{status.capitalize()} {count:,}",
+                key=f"chip-{status}",
+                icon=icon,
+                type="primary" if is_on else "secondary",
+                on_click=_set_status,
+                args=(None if is_on else status,),
+                help="Show all again." if is_on else f"Show only runs that are {status}.",
+            )
+
+
+def _set_status(status: str | None) -> None:
+    st.session_state["status"] = status
+
+
+@st.fragment(run_every=LIVE)
+def _live() -> None:
+    """Show how far the runs are that are running."""
+    with page.explained():
+        catalog = page.open_catalog()
+        snapshot = page.run_index(catalog).peek()
+        if snapshot is None:
+            return
+        found = live_runs(snapshot.rows, partial(progress, catalog), datetime.now(UTC))
+        for one in found:
+            st.progress(one.share, literal(one.text))
+
+
+def _sparks(catalog: Catalog, rows: Sequence[Row]) -> list[list[float] | None]:
+    """Return the losses of runs, as far as they are read in a moment; the others come later."""
+    end = time.monotonic() + SPARKS_AT_ONCE
+    found: list[list[float] | None] = []
+    for row in rows:
+        stage = find_stage(row.run.stage)
+        is_known = stage is not None and stage.output.name in TRAINED
+        late = time.monotonic() > end
+        found.append(_spark(catalog, row) if is_known and not late else None)
+    return found
+
+
+def _spark(catalog: Catalog, row: Row) -> list[float] | None:
+    run = row.run
+    return _read_spark(catalog, run, str(catalog.project.root), view.run_key(run), run.seconds)
+
+
+@st.cache_resource(max_entries=2000, show_spinner=False)
+def _read_spark(
+    _catalog: Catalog, _run: RunView, root: str, run: str, seconds: float | None
+) -> list[float] | None:
+    return spark(_catalog.metrics(_run))
+
+
+def _table(
+    catalog: Catalog,
+    found: Sequence[Row],
+    limit: int,
+    columns: Sequence[str],
+    chosen: Sequence[str],
+) -> None:
     """Show the runs; choosing rows chooses their runs."""
     shown = found[:limit]
     keys = [view.run_key(row.run) for row in shown]
     page.mark_rows(TABLE, keys, chosen)
     config = st.column_config
     frame = view.runs_frame(shown, columns)
+    if LOSS in columns:
+        losses = _sparks(catalog, shown)
+        frame[LOSS] = pd.Series(losses, dtype=object)
+        frame = frame if any(losses) else frame.drop(columns=LOSS)
     st.dataframe(
         frame,
         key=TABLE,
@@ -208,17 +323,21 @@ def _table(found: Sequence[Row], limit: int, columns: Sequence[str], chosen: Seq
             "started": config.DatetimeColumn("started (UTC)", format="YYYY-MM-DD HH:mm:ss"),
             "seconds": config.NumberColumn("seconds", format="%.1f", width="small"),
             "results": config.TextColumn("results", width="large"),
+            LOSS: config.LineChartColumn("loss", width="small", help="while it was trained"),
+            "size": config.NumberColumn("size", format="bytes", help="of its dataset, on disk"),
         },
     )
+    told = frame.drop(columns=LOSS, errors="ignore")
     with st.container(horizontal=True, vertical_alignment="center"):
         more = f", the first {len(shown):,} shown" if len(shown) < len(found) else ""
         st.caption(
-            f"{counted(len(found), 'run')}{more}. Tick a box to open a "
-            "run, several to compare them. CSV holds all columns of all matches."
+            f"{counted(len(found), 'run')}{more}. {size_text(view.total_size(found))} of datasets. "
+            "Tick a box to open a run, several to compare them. CSV holds all columns of all "
+            "matches."
         )
         show_downloads(
             ("runs.csv", lambda: view.runs_csv(found), "text/csv"),
-            ("runs.tex", lambda: Table("runs", frame).latex(), "application/x-tex"),
+            ("runs.tex", lambda: Table("runs", told).latex(), "application/x-tex"),
         )
 
 

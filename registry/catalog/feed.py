@@ -31,7 +31,8 @@ _UNLISTED = (
 )
 FIELDS = (
     *(name for name in queries.SUMMARY if name not in _UNLISTED),
-    *("host.hostname", "info.factbook.output.path", "info.factbook.output.schema"),
+    "host.hostname",
+    *(f"info.factbook.output.{name}" for name in ("path", "schema", "bytes")),
 )
 """What is kept of each run."""
 

@@ -26,6 +26,7 @@ from registry.plan.project import MissingInputsError, Project
 from registry.record.tombstones import Tombstone
 from registry.store.durable import StoreError
 from registry.store.schema import SchemaError
+from registry.upkeep.deletion import DeletionError
 from tests.dashboards import fabricate
 
 ERRORS = [
@@ -39,6 +40,7 @@ ERRORS = [
     (SelectionError("no experiment 'x'"), "factbook list"),
     (QueryError("'a'; expected key=value"), ""),
     (NoteError("no tag: '<'"), ""),
+    (DeletionError("run 7 is RUNNING"), ""),
 ]
 
 

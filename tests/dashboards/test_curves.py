@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from dashboards.views.runs.curves import (
     MOST_POINTS,
+    SPARK,
     curve,
     curve_chart,
     curve_note,
     curves,
     smoothed,
+    spark,
     thin,
 )
 
@@ -140,3 +142,22 @@ def test_a_smoothed_curve_keeps_what_was_logged_behind_it() -> None:
     assert raw["mark"]["opacity"] < 1
     assert average["encoding"]["y"]["field"] == "smooth"
     assert smoothed(curve("empty", metric([])), 0.5).size == 0
+
+
+def test_a_spark_is_the_loss_in_few_points() -> None:
+    def logged(values: list[float]) -> dict[str, list[Any]]:
+        return {
+            "steps": list(range(len(values))),
+            "values": values,
+            "timestamps": [0] * len(values),
+        }
+
+    losses = [1.0 / (n + 1) for n in range(500)]
+    found = spark({"training.loss": logged(losses), "training.auxiliary_loss": logged([3.0, 2.0])})
+    assert found is not None
+    assert len(found) <= SPARK
+    assert found[0] == 1.0
+    assert found[-1] == pytest.approx(losses[-1])
+    assert spark({"accuracy": logged([0.1, 0.2])}) is None
+    assert spark({"loss": logged([1.0])}) is None
+    assert spark({}) is None

@@ -16,7 +16,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards import pages
-from dashboards.screens import frame
+from dashboards.screens import frame, removal
 from dashboards.screens.notes import concept_notes
 from registry.catalog.notes import (
     Note,
@@ -301,6 +301,63 @@ def test_a_note_is_kept_found_and_survives_a_sync(
         found = open_page(project, address=address, url=database_url)
         assert frames(found)[0]["cell"].tolist() == ["toy-sae[k=8]"]
         assert frames(found)[0]["tags"].tolist() == ["baseline best"]
+
+
+def test_a_run_is_archived_and_brought_back(
+    open_page: Open, recorded: tuple[Project, Database], database_url: str
+) -> None:
+    project, database = recorded
+    page = open_page(project, address={"run": COMPLETED}, url=database_url)
+    page.button(key=f"archive-{COMPLETED}").click().run()
+    assert not page.exception
+    assert page.button(key=f"archive-{COMPLETED}").label == "Bring back"
+    [note] = find_notes(database)
+    assert note.tags == ("archived",)
+    listed = open_page(project, address={"text": "best_accuracy"}, url=database_url)
+    assert "No runs match" in told(listed)
+    listed.toggle(key="archived").set_value(True).run()
+    assert frames(listed)[0]["cell"].tolist() == ["toy-sae[k=8]"]
+    assert project.store.root.is_dir()
+    page.button(key=f"archive-{COMPLETED}").click().run()
+    assert find_notes(database)[0].tags == ()
+
+
+def test_a_run_is_deleted_when_that_is_meant(
+    open_page: Open, lived_in: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = run_uid("toy-concepts", 6)
+    page = open_page(lived_in, address={"run": uid, "limit": "50"})
+    page.button(key=f"delete-{uid}").click().run()
+    assert f"factbook delete {uid}" in told(page)  # of a server that others may reach
+    assert f"really-{uid}" not in [button.key for button in page.button]
+    page.button(key=f"keep-{uid}").click().run()
+    monkeypatch.setattr(removal, "is_private", lambda: True)
+    page.button(key=f"delete-{uid}").click().run()
+    assert not page.exception
+    assert "toy\\-concepts" in told(page)
+    assert page.button(key=f"really-{uid}").disabled
+    assert (journal_root(lived_in.root) / uid).is_dir()
+    page.button(key=f"keep-{uid}").click().run()
+    assert (journal_root(lived_in.root) / uid).is_dir()
+    page.button(key=f"delete-{uid}").click().run()
+    page.checkbox(key=f"meant-{uid}").check().run()
+    page.button(key=f"really-{uid}").click().run()
+    assert not page.exception
+    assert "Deleted run" in page.success[0].value
+    assert not (journal_root(lived_in.root) / uid).exists()
+    assert page.text_input(key="run").value == ""
+    assert len(frames(page)[0]) == 8
+
+
+def test_a_click_on_a_chip_shows_the_runs_of_a_status(open_page: Open, template: Path) -> None:
+    page = open_page(template, address={"limit": "50"})
+    page.run()  # all runs have been read by now
+    chip = page.button(key="chip-FAILED")
+    assert chip.label == "Failed 1"
+    chip.click().run()
+    assert frames(page)[0]["status"].unique().tolist() == ["FAILED"]
+    page.button(key="chip-FAILED").click().run()
+    assert len(frames(page)[0]) == 9
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dashboards.views.runs.drafts import MAKERS
+from dashboards.views.runs.headlines import HEADLINES, headline, headline_text
+from dashboards.views.runs.live import MOST_LIVE, live_runs
+from dashboards.views.runs.one_run import Progress
 from dashboards.views.runs.runs import (
     Row,
     RunQuery,
@@ -25,12 +30,15 @@ from dashboards.views.runs.runs import (
     runs_frame,
     select,
     sort_rows,
+    status_counts,
+    total_size,
 )
 from registry.catalog.access import Catalog
 from registry.catalog.conditions import QueryError
 from registry.catalog.feed import RunFeed
 from registry.catalog.notes import Note, run_subject
 from registry.catalog.runs import RunView
+from registry.declare.stage import load_stage
 from registry.store.parts import Part
 from tests.dashboards.fabricate import HOSTILE
 
@@ -218,3 +226,62 @@ def test_a_thousand_runs_make_a_frame_that_keeps_numbers() -> None:
     runs = [row(n, result={"x": float(n)}) for n in range(1000)]
     frame = runs_frame(runs, ["result.x"])
     np.testing.assert_array_equal(frame["result.x"], np.arange(1000.0))
+
+
+# -- what a list shows of each ------------------------------------------------------------------
+
+
+def test_archived_runs_are_left_out_unless_they_are_asked_for() -> None:
+    runs = [row(1), row(2, ("archived", "best"))]
+    assert cells(runs, RunQuery()) == ["sae[k=1]"]
+    assert cells(runs, RunQuery(archived=True)) == ["sae[k=1]", "sae[k=2]"]
+    assert cells(runs, RunQuery(tags=("archived",))) == ["sae[k=2]"]
+    assert cells(runs, RunQuery(tags=("best",))) == []
+
+
+def test_statuses_and_sizes_are_summed_up() -> None:
+    runs = [row(1, output={"bytes": 7}), row(2), row(3, output={"bytes": "many"})]
+    assert status_counts(runs) == {"COMPLETED": 3}
+    failed = [row_of(replace(run.run, status=status)) for run, status in zip(
+        runs, ("ODD", "RUNNING", "FAILED"), strict=True)]  # fmt: skip
+    assert list(status_counts(failed)) == ["RUNNING", "FAILED", "ODD"]
+    assert total_size(runs) == 7
+    assert runs_frame(runs, ["size"])["size"].tolist()[0] == 7
+
+
+def test_results_of_a_kind_come_first_in_words() -> None:
+    result = {"scale": 20.4, "k": 8, "best_accuracy": 0.9934, "final_dead": 1, "never_firing": 0}
+    own = view(1, result=result, output={"schema": "sae"})
+    assert headline_text(own) == "accuracy, spliced 99.3 %; dead 1"
+    assert runs_frame([row_of(own)], ["results"])["results"].tolist() == [headline_text(own)]
+    assert headline(view(1, result=result, output={"schema": "another"})) == []
+    assert headline(view(1, result={"best_accuracy": "odd"}, output={"schema": "sae"})) == []
+    odd = headline(view(1, result={"best_accuracy": math.nan}, output={"schema": "sae"}))
+    assert [number.value for number in odd] == ["–"]
+
+
+@pytest.mark.parametrize("schema", HEADLINES)
+def test_headlines_are_results_that_the_stage_records(schema: str) -> None:
+    """Scalars of a dataset are the results of its run."""
+    known = load_stage(MAKERS[schema]).output.variables
+    recorded_otherwise = {"best_accuracy", "network_accuracy", "alive_share", "n_equal"}
+    for key in HEADLINES[schema]:
+        assert key in known or key in recorded_otherwise, key
+
+
+def test_running_runs_tell_how_far_they_are_and_how_long_it_takes() -> None:
+    def told(number: int, status: str = "RUNNING", **own: Any) -> Row:
+        return row_of(replace(view(number), status=status, cell="sae", **own))
+
+    now = START + timedelta(minutes=10)
+    rows = [told(9), told(8, "COMPLETED", seconds=120.0), told(7, "FAILED", seconds=1.0)]
+    (live,) = live_runs(rows, lambda run: Progress(1, 4, "steps"), now)
+    assert live.key == "uid-9"
+    assert live.text == "sae: steps 1 of 4, running for 1 min, 25 %, about 3 min left"
+    assert live.share == 0.25
+    (silent,) = live_runs(rows, lambda run: None, now)
+    assert silent.text == "sae: running for 1 min, about 1 min left"
+    assert silent.share == 0.5
+    (first,) = live_runs(rows[:1], lambda run: None, now)
+    assert (first.text, first.share) == ("sae: running for 1 min", 0.0)
+    assert len(live_runs([told(n) for n in range(20)], lambda run: None, now)) == MOST_LIVE

@@ -19,6 +19,7 @@ from registry.plan.project import MissingInputsError, Project
 from registry.store.durable import StoreError
 from registry.store.schema import SchemaError
 from registry.suggest import RefusalError
+from registry.upkeep.deletion import DeletionError
 
 EXPECTED = (
     DatabaseError,
@@ -31,6 +32,7 @@ EXPECTED = (
     OSError,
     QueryError,
     NoteError,
+    DeletionError,
 )
 """Errors of the outside world, which a page explains; anything else is a defect of ours."""
 
@@ -93,6 +95,7 @@ def advise(error: Exception, cell: str = "") -> Advice:
         (SelectionError, "No such experiment", ("factbook list",)),
         (QueryError, "Invalid filter", ()),
         (NoteError, "The note was not saved", ()),
+        (DeletionError, "Not deleted", ()),
     )
     for kind, title, commands in others:
         if isinstance(error, kind):

@@ -94,6 +94,27 @@ def curve(name: str, metric: Mapping[str, Sequence[Any]]) -> Curve:
     return Curve(name, kept, count, count - len(drawable), small, indices)
 
 
+SPARK = 40
+"""Points of a curve in a cell of a table."""
+
+
+def spark(metrics: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[float] | None:
+    """Return the loss that a run has logged, in few points; None where it has logged none.
+
+    Parameters
+    ----------
+    metrics : mapping
+        As :meth:`registry.catalog.access.Catalog.metrics` returns them.
+    """
+    losses = sorted((name for name in metrics if name.endswith("loss")), key=len)
+    if not losses:
+        return None
+    values = curve(losses[0], metrics[losses[0]]).values
+    if len(values) < 2:
+        return None
+    return [float(value) for value in values[thin(values, SPARK)]]
+
+
 def smoothed(drawn: Curve, weight: float) -> np.ndarray:
     """Return the exponential moving average of all values, at the points that are drawn.
 

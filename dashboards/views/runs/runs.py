@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from sys import intern
@@ -17,8 +18,15 @@ from typing import Any
 import pandas as pd
 
 from dashboards.views.parts.text import number_text, time_text, value_text
+from dashboards.views.runs.headlines import headline_text
 from registry.catalog.access import Catalog
-from registry.catalog.conditions import Condition, conditions_of, moment_of, require_columns
+from registry.catalog.conditions import (
+    STATUSES,
+    Condition,
+    conditions_of,
+    moment_of,
+    require_columns,
+)
 from registry.catalog.notes import NOTED, Note
 from registry.catalog.runs import COLUMNS, RunView
 
@@ -26,6 +34,12 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 NEWEST_FIRST = "-started"
 LIMITS = (50, 200, 1000, 10_000)
 FEW_RESULTS = 3
+ARCHIVED = "archived"
+"""Tag of a run that lists leave out; its dataset is where it was."""
+
+SIZE, RESULTS = "size", "results"
+"""Columns of a table of runs that stand in no record as they are shown."""
+
 _RUN_NAME = re.compile(r"(?:\[[^\]]*\]|[^\s,\[])+")
 
 
@@ -59,6 +73,11 @@ class Row:
     def tags(self) -> tuple[str, ...]:
         """Its tags."""
         return self.note.tags if self.note else ()
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether it is left out of lists."""
+        return ARCHIVED in self.tags
 
     def value(self, column: str) -> Any:
         """Return what stands in a column, None where the run has no such thing."""
@@ -129,6 +148,8 @@ class RunQuery:
         A column, with ``-`` for the largest first.
     limit : int
         How many at most.
+    archived : bool
+        Whether archived runs are shown too; they are where their tag is asked for.
     """
 
     experiment: str | None = None
@@ -142,6 +163,7 @@ class RunQuery:
     tags: tuple[str, ...] = ()
     sort: str = NEWEST_FIRST
     limit: int = LIMITS[1]
+    archived: bool = False
 
     @property
     def is_quick(self) -> bool:
@@ -211,7 +233,8 @@ def _is_asked(row: Row, query: RunQuery, conditions: Iterable[Condition]) -> boo
         (query.host, run.host),
     )
     return (
-        all(not wanted or wanted == own for wanted, own in exact)
+        (query.archived or not row.is_archived or ARCHIVED in query.tags)
+        and all(not wanted or wanted == own for wanted, own in exact)
         and all(word in row.text for word in query.text.lower().split())
         and set(query.tags) <= set(row.tags)
         and all(condition.holds(row) for condition in conditions)
@@ -233,21 +256,46 @@ def named_runs(text: str) -> list[str]:
 def runs_frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
     """Return a row per run with these columns, of one type each, so that any table shows them.
 
-    The column ``results`` holds the first few results as text.
+    The column ``results`` holds what runs of its kind are asked for as text, ``size`` the bytes of
+    the dataset.
     """
+    made: dict[str, Callable[[Row], Any]] = {
+        RESULTS: lambda row: _found(row.run),
+        SIZE: lambda row: size_of(row.run),
+    }
     return pd.DataFrame(
         {
-            name: typed_column(
-                [_found(r.run) if name == "results" else r.value(name) for r in rows]
-            )
+            name: typed_column([made[name](r) if name in made else r.value(name) for r in rows])
             for name in columns
         }
     )
 
 
+def size_of(run: RunView) -> int | None:
+    """Return how many bytes the dataset of a run had when it was written; None without one."""
+    size = run.output.get("bytes")
+    return size if isinstance(size, int) else None
+
+
+def total_size(rows: Iterable[Row]) -> int:
+    """Return how many bytes the datasets of runs had when they were written."""
+    return sum(size_of(row.run) or 0 for row in rows)
+
+
+def status_counts(rows: Iterable[Row]) -> dict[str, int]:
+    """Return how many runs have each status that some run has, in the order of statuses."""
+    counts = Counter(row.run.status for row in rows)
+    return {status: counts[status] for status in sorted(counts, key=_place)}
+
+
+def _place(status: str) -> tuple[int, str]:
+    return (STATUSES.index(status) if status in STATUSES else len(STATUSES)), status
+
+
 def _found(run: RunView) -> str:
-    """Return the first few results of a run, or which part of another's dataset it wrote."""
-    return results_text(run.result) or (str(run.part) if run.part else "")
+    """Return the results of a run, or which part of another's dataset it wrote."""
+    own = headline_text(run) or results_text(run.result)
+    return own or (str(run.part) if run.part else "")
 
 
 def results_text(result: Mapping[str, Any]) -> str:

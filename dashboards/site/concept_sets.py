@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from dashboards.views.concepts import one_concept as one
 from dashboards.views.concepts import passages as texts
 from dashboards.views.concepts.concept_model import channels_note, model_parts
 from dashboards.views.concepts.exactness import exactness_note, meaning_of_maps, shown_below
+from dashboards.views.concepts.image_choice import class_name
 from dashboards.views.concepts.neurons import (
     MARK,
     as_concepts,
@@ -44,6 +46,9 @@ from registry.catalog.lineage import Entry, Lineage
 
 PER_PART = 64
 """Concepts of one file."""
+
+THREADS = 4
+"""That encode pictures."""
 
 SIMILAR, MOST_DECISIONS, MOST_MATCHINGS = 6, 12, 3
 MOST_IMAGES, LEAST_IMAGES, ALL_IMAGES = 6, 2, 32_768
@@ -248,21 +253,28 @@ class Writer:
         self.images = images_of_each(len(known.concepts))
         self.thumbs: dict[int, str] = {}
         self.counts: dict[int, tuple[int, int, int]] = {}
-        self.shown = 0
         self._below = {} if known.gallery is None else shown_below(known.gallery, known.statistics)
         self._directions = self._unit_directions()
-        self._of_frame = known.frame.set_index("concept", drop=False)
+        self._rows = known.frame.set_index("concept", drop=False).rename_axis(None)
+        named = ("image", "label", "prediction", "presence")
+        self._references = None
+        if known.gallery is not None:
+            self._references = known.gallery[[n for n in named if n in known.gallery]].load()
+            self._classes = known.gallery["class"].values.astype(str).tolist()
 
     def parts(self) -> Iterator[tuple[int, Block]]:
         """Yield the number of each file, and what it holds."""
         concepts = self.known.concepts
         for part, start in enumerate(range(0, len(concepts), PER_PART)):
             slots = np.arange(start, min(start + PER_PART, len(concepts)))
-            names = self._names_of(concepts[slots])
-            similar = self._similar(slots)
+            own = concepts[slots].tolist()
+            names, rows = self._names_of(concepts[slots]), self._rows.loc[own]
+            with ThreadPoolExecutor(THREADS) as threads:
+                shown = list(threads.map(self._shown, own))
+            told = zip(own, shown, self._similar(slots), strict=True)
             found = [
-                self._concept(int(concepts[slot]), names, similar[place])
-                for place, slot in enumerate(slots)
+                self._concept(concept, names, rows, what, similar)
+                for concept, what, similar in told
             ]
             rules = {row[0]: row[3] for each in found for row in each["evidence"] if row[3]}
             for each in found:
@@ -305,10 +317,18 @@ class Writer:
         slots = self.known.names.indexes["concept"].get_indexer(concepts)
         return self.known.names.isel(concept=slots[slots >= 0])
 
-    def _concept(self, concept: int, names: xr.Dataset | None, similar: list[Any]) -> Block:
-        row = self._of_frame.loc[concept]
-        title, line = self._about(row)
-        label = str(row["name"])
+    def _concept(
+        self,
+        concept: int,
+        names: xr.Dataset | None,
+        rows: pd.DataFrame,
+        shown: Block,
+        similar: list[Any],
+    ) -> Block:
+        title, line = view.about(rows, concept)
+        label = str(rows.loc[concept, "name"])
+        if drawn := shown.get("pictures"):
+            self.thumbs[concept] = drawn[0]["face"] or drawn[0]["layers"][0]["src"]
         evidence = self._evidence(concept, label, names)
         self.counts[concept] = tuple(  # type: ignore[assignment]
             sum(each.speaks == kind for each in evidence)
@@ -320,14 +340,10 @@ class Writer:
             "line": line,
             "evidence": [[e.question, e.finding, e.speaks, e.rule] for e in evidence],
             **self._labels(concept, names),
-            **self._shown(concept),
+            **shown,
             "similar": similar,
             "decisions": self._decisions(concept),
         }
-
-    def _about(self, row: pd.Series) -> tuple[str, str]:
-        """Return number, name and statistics; of one row alone, however many there are."""
-        return view.about(pd.DataFrame([row]), int(row["concept"]))
 
     def _evidence(self, concept: int, label: str, names: xr.Dataset | None) -> list[ask.Evidence]:
         """Return all questions about a name, answered as far as there are datasets."""
@@ -374,26 +390,35 @@ class Writer:
             return self._texts(concept)
         if self.known.gallery is None:
             return {"pictures": [], "references": []}
-        tiles = view.tiles(self.known.gallery, concept)
+        tiles = view.tiles(self.known.gallery, concept, self.images)
         what = "activation" if is_of_neurons(self.known.statistics) else "presence"
-        drawn = [view.drawn(tile, self._below, what) for tile in tiles[: self.images]]
+        drawn = [view.drawn(tile, self._below, what) for tile in tiles]
         below = next(iter(self._below), "")
         note = f"Images with the largest {what}. {meaning_of_maps(below, self._below)}".strip()
         block = self.publisher.pictures(Pictures(drawn, note=note, below=below))
-        if block["pictures"]:
-            first = block["pictures"][0]
-            self.thumbs[concept] = first["face"] or first["layers"][0]["src"]
-            self.shown += len(block["pictures"])
-        references = [[tile.image, tile.classes, number(tile.presence)] for tile in tiles]
         shown = {"note": block["note"], "pictures": block["pictures"]}
-        return {**shown, "references": references}
+        return {**shown, "references": self._references_of(concept)}
+
+    def _references_of(self, concept: int) -> list[list[Any]]:
+        """Return each image of the gallery in which a concept is strong: id, class, presence."""
+        assert self._references is not None
+        if concept not in self._references.indexes["concept"]:
+            return []
+        own = self._references.sel(concept=concept)
+        known = next((name for name in ("label", "prediction") if name in own), "")
+        classes = own[known].values if known else np.full(own.sizes["rank"], -1)
+        found = zip(own["image"].values.astype(str), classes, own["presence"].values, strict=True)
+        return [
+            [str(image), class_name(int(of), self._classes), number(presence)]
+            for image, of, presence in found
+            if image
+        ]
 
     def _texts(self, neuron: int) -> Block:
         assert self.known.tokens is not None
         if not self.publisher.permission.is_given:
             return {"note": f"Texts are not published: {self.publisher.permission.reason}."}
         found = texts.passages_of(self.known.tokens, neuron, MOST_IMAGES)
-        self.shown += len(found)
         return {"texts": [[*each.texts, each.caption] for each in found]}
 
     def _unit_directions(self) -> NDArray[np.float32] | None:
@@ -406,12 +431,14 @@ class Writer:
         directions, concepts = self._directions, self.known.concepts
         if directions is None or slots[-1] >= directions.shape[1]:
             return [[] for _ in slots]
-        cosines = directions[:, slots].T @ directions
-        found = []
-        for place, slot in enumerate(slots):
-            own = one.most_similar(np.round(cosines[place], 4), concepts, int(slot), SIMILAR)
-            found.append([[int(other), number(round(value, 3))] for other, value in own.items()])
-        return found
+        cosines = np.nan_to_num(directions[:, slots].T @ directions, nan=-np.inf).round(3)
+        cosines[np.arange(len(slots)), slots] = -np.inf  # not itself
+        order = np.argsort(-cosines, axis=1, kind="stable")[:, :SIMILAR]
+        found = np.take_along_axis(cosines, order, axis=1)
+        return [
+            [[int(concepts[o]), number(v)] for o, v in zip(*both, strict=True) if np.isfinite(v)]
+            for both in zip(order, found, strict=True)
+        ]
 
     def _decisions(self, concept: int) -> list[list[Any]]:
         if self.known.decisions is None:

@@ -27,8 +27,8 @@ from dashboards.views.parts.parts import (
 from dashboards.views.parts.pictures import AMOUNTS, COLOURS, FAINT, PLACE, is_small
 from registry.declare.licences import Permission
 
-LAYERS = (COLOURS, AMOUNTS, PLACE)
-"""Layers that a site has; the exact ones beside them are left to the dashboard."""
+LAYERS = (COLOURS, AMOUNTS)
+"""Layers that a site has, else `PLACE`; the exact ones beside them are left to the dashboard."""
 
 WITHHELD = "Where it is, without the image"
 """How a map is called that stands for a picture."""
@@ -81,6 +81,8 @@ class Publisher:
         """Return one picture; None where neither it nor a map of it can be published."""
         told = {"caption": picture.caption, "details": picture.details}
         layers = {name: picture.layers[name] for name in LAYERS if name in picture.layers}
+        if not layers and PLACE in picture.layers:
+            layers = {PLACE: picture.layers[PLACE]}
         if not self.permission.is_given:
             if not layers:
                 return None

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,7 @@ class SiteFolder:
         self.side = side
         self.size = self.files = 0
         self.used: set[str] = set()
+        self._lock = Lock()
         self._known: dict[bytes, str] = {}
 
     def end(self, run: str) -> None:
@@ -82,17 +84,22 @@ class SiteFolder:
         self.write(f"data/{name}.js", call.encode())
 
     def picture(self, pixels: np.ndarray) -> str:
-        """Write a picture (y, x, colour or rgba); return its path, the same for the same pixels."""
+        """Write a picture (y, x, colour or rgba); return its path, the same for the same pixels.
+
+        What has an opacity is a map, which is smooth: half as many pixels show it.
+        """
         key = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-        if key not in self._known:
-            content = webp(pixels, self.side)
+        path = self._known.get(key, "")
+        if not path:
+            content = webp(pixels, self.side if pixels.shape[2] == 3 else self.side // 2)
             digest = hashlib.sha256(content).hexdigest()[:20]
             path = f"pictures/{digest[:2]}/{digest}.webp"
-            if not (self.root / path).exists():
-                self.write(path, content)
+            with self._lock:  # several threads encode
+                if path not in self.used and not (self.root / path).exists():
+                    self.write(path, content)
             self._known[key] = path
-        self.used.add(self._known[key])
-        return self._known[key]
+        self.used.add(path)
+        return path
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file below the root."""
@@ -126,9 +133,9 @@ def webp(pixels: np.ndarray, side: int) -> bytes:
     """Return a picture as WebP, no longer side above so many pixels; small ones without loss."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side))
-    small = min(image.size) <= LOSSLESS_SIDE
+    small = min(pixels.shape[:2]) <= LOSSLESS_SIDE
     file = io.BytesIO()
-    image.save(file, "WEBP", lossless=small, quality=QUALITY, method=2, exact=False)
+    image.save(file, "WEBP", lossless=small, quality=QUALITY, alpha_quality=QUALITY, method=2)
     return file.getvalue()
 
 

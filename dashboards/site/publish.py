@@ -31,7 +31,7 @@ from registry.catalog.access import Catalog
 from registry.catalog.lineage import Entry, Lineage
 from registry.wording import counted
 
-LARGE, LARGE_SIDE, SIDE = 4096, 160, 224
+LARGE, LARGE_SIDE, SIDE = 4096, 128, 224
 """Concepts above which pictures are smaller, and the longer side of pictures in pixels."""
 
 WALL = 12

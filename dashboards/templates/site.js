@@ -247,7 +247,7 @@ const factbook = (() => {
       before, el("mark", {}, token), el("u", {}, following), after, el("br"), el("small", { class: "note" }, caption)))
     show(own.title, [[home(one), named(one)]], el("p", { class: "note" }, own.line), el("nav", { class: "pages", "aria-label": "Neighbours" },
       step(-1, "← Previous"), step(1, "Next →")),
-      own.pictures?.length ? pictures(own) : own.note ? el("p", { class: "note" }, own.note) : null, texts,
+      own.pictures?.length ? pictures({ pictures: own.pictures, note: own.note }) : own.note ? el("p", { class: "note" }, own.note) : null, texts,
       speaking, table, similar, decisions, references, about(one), json(part))
   }
 

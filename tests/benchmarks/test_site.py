@@ -22,7 +22,6 @@ import pytest
 import xarray as xr
 
 from dashboards.site.choice import Chosen
-from dashboards.site.concept_sets import MOST_IMAGES
 from dashboards.site.folder import taking_the_place_of
 from dashboards.site.publish import publish
 from dashboards.views.concepts import concepts as view
@@ -55,9 +54,9 @@ def photographs(side: int) -> Callable[..., list[Tile]]:
     ground = np.moveaxis(np.clip(128 + 55 * field, 0, 255).astype(np.uint8), 0, 2)
     y, x = np.mgrid[:side, :side] / side - 0.5
 
-    def tiles(_gallery: xr.Dataset, concept: int) -> list[Tile]:
+    def tiles(_gallery: xr.Dataset, concept: int, most: int) -> list[Tile]:
         found = []
-        for rank in range(MOST_IMAGES):
+        for rank in range(most):
             place = (concept * 7919 + rank * 104729) % (whole - side) ** 2
             top, left = divmod(place, whole - side)
             picture = ground[top : top + side, left : left + side]

@@ -28,6 +28,7 @@ from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.projector import sync
 from registry.record.journal import EVENTS, journal_root
 from tests.dashboards import fabricate
+from tests.dashboards.audit import audit
 from tests.dashboards.fabricate import run_uid
 
 if TYPE_CHECKING:
@@ -244,6 +245,7 @@ def titled_and_readable(page: Page, title: str) -> None:
     line = page.locator("[data-testid=stCaptionContainer]").first
     expect(line).to_have_css("opacity", "0.85")  # at last: what is drawn anew is pale for a while
     assert "WCAG" not in page.locator("body").inner_text()
+    audit(page)
 
 
 def tiles(page: Page) -> int:
@@ -278,6 +280,7 @@ def look_at_it_dark(page: Page, name: str) -> None:
     idle(page)
     assert_dark(page)
     picture(page, name)
+    audit(page, "color-contrast")
     page.emulate_media(color_scheme="light")
     idle(page)
 
@@ -375,6 +378,7 @@ def test_from_runs_to_a_run_to_its_concepts(page: Page, address: str) -> None:
     see(page, "Open")
     asked(page, f"run={run_uid('toy-concepts', 8)[:8]}")
     picture(page, "run")
+    audit(page)
 
     page.get_by_text("Open", exact=True).click()
     see(page, "accuracy, spliced")
@@ -395,6 +399,7 @@ def test_from_runs_to_a_run_to_its_concepts(page: Page, address: str) -> None:
     see(page, "Concept 1: shape: <b>star</b>")
     idle(page)
     picture(page, "concept")
+    look_at_it_dark(page, "concept-dark")
 
 
 def test_curves_console_and_sources_of_a_run(page: Page, address: str) -> None:
@@ -432,6 +437,8 @@ def test_two_runs_are_chosen_compared_and_drawn_over_each_other(page: Page, addr
     idle(page)
     asked(page, "/compare", run_uid("toy-sae[k=8]", 0))
     picture(page, "compare")
+    audit(page)
+    look_at_it_dark(page, "compare-dark")
     page.get_by_text("Curves", exact=True).click()
     see(page, "training.loss")
     idle(page)
@@ -454,6 +461,7 @@ def test_the_pipeline_is_drawn_and_leads_to_a_run(page: Page, address: str) -> N
         page.locator(f"[data-testid={kind}]").first.wait_for()
         assert page.get_by_label(text, exact=True).count(), "told to who does not see it"
     picture(page, "pipeline")
+    audit(page)
     look_at_it_dark(page, "pipeline-dark")
     idle(page)
     choose_row(page, 2, ROW)
@@ -571,6 +579,7 @@ def test_from_a_concept_to_a_similar_one_and_to_the_whole_model(page: Page, addr
     asked(page, "section=The")
     assert page.locator("[data-testid=stVegaLiteChart]").count() == 3
     picture(page, "concept-model")
+    audit(page)
 
 
 def test_dark(page: Page, address: str) -> None:
@@ -579,6 +588,7 @@ def test_dark(page: Page, address: str) -> None:
     see(page, "It failed")
     assert_dark(page)
     picture(page, "failed-dark")
+    audit(page)
 
 
 def test_a_run_that_ends_is_shown_without_a_click(page: Page, served: Served) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,18 +17,22 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from dashboards.commands import publish
 from registry.catalog.access import open_catalog
-from registry.mongo.database import OFF
+from registry.mongo.database import OFF, URL_VARIABLE
 from tests.dashboards import explained, test_browser
+from tests.dashboards.audit import audit
 from tests.dashboards.test_browser import (
     CONCEPT_ROW,
     PATIENCE,
+    PICTURES,
     ROW,
     Served,
     asked,
@@ -68,6 +73,7 @@ def test_bring_a_picture_and_what_is_none(page: Page, address: str) -> None:
     idle(page)
     assert_dark(page)
     picture(page, "decision-dark")
+    audit(page)
 
     page.emulate_media(color_scheme="light")
     page.get_by_text("Upload", exact=True).click()
@@ -109,6 +115,7 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
     idle(page)
     page.locator("[data-testid=stVegaLiteChart]").nth(1).wait_for()  # at least two
     picture(page, "walk-3-decision")
+    audit(page)
     height = page.get_by_test_id("stMain").evaluate("e => e.scrollHeight")
     assert height < 2500, "a decision is one screen, and what is behind it a little more"
     map_of_a_concept = page.locator(".fb-pictures").nth(1).locator(".fb-look").first.bounding_box()
@@ -170,6 +177,100 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
 
     visit(page, f"{address}/runs")
     titled_and_readable(page, "Runs")
+
+
+def reach(page: Page, name: str) -> None:
+    """Press Tab until what has a name has the focus, which is seen."""
+    said = "(one => one.getAttribute('aria-label') || one.innerText)(document.activeElement).trim()"
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        if str(page.evaluate(said)).startswith(name):
+            break
+    else:
+        pytest.fail(f"no key leads to {name!r}")
+    look = "(one => [one.outlineStyle, one.boxShadow])(getComputedStyle(document.activeElement))"
+    style = page.evaluate(look)
+    assert style != ["none", "none"], f"{name!r} does not show that it has the focus"
+
+
+def test_keys_alone_lead_from_the_first_page_to_a_decision(page: Page, address: str) -> None:
+    visit(page, address)
+    see(page, "Latest runs")
+    idle(page)
+    reach(page, "Enlarge")
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Escape")
+    reach(page, "All its concepts")
+    page.keyboard.press("Enter")
+    see(page, "Can this name be trusted?")
+    idle(page)
+    reach(page, "Decisions")
+    page.keyboard.press("Enter")
+    see(page, "which is exactly what")
+    asked(page, "/decisions?", "cell=")
+
+
+# -- the same, published ---------------------------------------------------------------------------
+
+
+def test_a_published_site_needs_no_server(
+    context: BrowserContext, explained_template: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("FACTBOOK_PROJECT", str(explained_template))
+    monkeypatch.setenv(URL_VARIABLE, OFF)
+    words = [str(tmp_path / "site"), "concepts", "decisions", "names", "--yes"]
+    told = CliRunner().invoke(publish, words)
+    assert told.exit_code == 0, told.output
+    assert "shapes: Apache-2.0" in told.output
+    page = context.new_page()
+    elsewhere: list[str] = []
+    local = (tmp_path.as_uri(), "data:")
+    page.on("request", lambda r: None if r.url.startswith(local) else elsewhere.append(r.url))
+    index = (tmp_path / "site" / "index.html").as_uri()
+    page.goto(index)
+    look_at_site(page, "published")
+    [number] = re.findall(r"concept (\d+)", page.locator(".card").first.inner_text())
+    page.get_by_label("Find a concept by its name or number").fill(number)
+    page.get_by_text(re.compile("^1 concept of")).wait_for()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="be trusted?").wait_for()
+    concept = page.url
+    assert re.search(rf"#/concept/\d{{8}}T\d{{6}}-\w{{8}}/{number}$", concept)
+    look_at_site(page, "published-concept")
+    page.locator(".fb-look").first.click()
+    page.get_by_role("dialog").get_by_label("Opacity of the map").wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"location.href !== {concept!r}")
+    page.goto(index)
+    page.get_by_role("heading", name="decisions").get_by_role("link").click()
+    page.get_by_label("Wrong ones alone").wait_for()
+    page.locator(".card a").first.click()
+    page.get_by_text("which is exactly what").wait_for()
+    look_at_site(page, "published-decision")
+    page.locator("ul.links a").first.click()
+    page.get_by_role("heading", name="be trusted?").wait_for()
+    page.goto(f"{index}#/concept/nothing/1")
+    page.get_by_text("Nothing is published at").wait_for()
+    page.goto(f"{index}#/about")
+    page.get_by_text("images; asks for its notice").first.wait_for()
+    page.close()
+    assert elsewhere == []
+
+
+def look_at_site(page: Page, name: str) -> None:
+    """Check a page of a site in light and dark, and in a narrow window."""
+    page.locator(".card, .fb-pictures").first.wait_for()
+    audit(page)
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": 400 if scheme == "dark" else 1400, "height": 1100})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        audit(page, "color-contrast")
+        PICTURES.mkdir(exist_ok=True)
+        page.screenshot(path=PICTURES / f"{name}-{scheme}.png")
 
 
 # -- readers and a writer: last, since what they look at changes -----------------------------------

@@ -15,11 +15,13 @@ from evals.schemas import IDENTIFICATION, SANITY
 from registry.mongo.database import OFF
 from registry.plan.project import open_project
 from tests.dashboards import fabricate, fabricate_results, test_browser
+from tests.dashboards.audit import audit
 from tests.dashboards.test_browser import (
     EXPLAINING_NOTHING,
     Served,
     asked,
     idle,
+    look_at_it_dark,
     picture,
     see,
     serve,
@@ -72,6 +74,8 @@ def test_results_of_all_metrics_take_three_screens_at_most(page: Page, address: 
         idle(page)
         assert page.evaluate(height) <= 3300
         picture(page, path)
+        audit(page)
+        look_at_it_dark(page, f"{path}-dark")
     page.get_by_text("Split by split").first.click()
     see(page, "Each split lets other neurons choose")
 

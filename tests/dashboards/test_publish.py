@@ -193,8 +193,8 @@ def test_images_are_published_with_a_licence_and_maps_alone_without(tmp_path: Pa
     with_it, without = SiteFolder(tmp_path / "with"), SiteFolder(tmp_path / "without")
     shown = Publisher(with_it, GIVEN).pictures(Pictures([picture], below=COLOURS))
     [one] = shown["pictures"]
-    assert [layer["name"] for layer in one["layers"]] == [COLOURS, PLACE], "exact ones are left out"
-    assert len(tree(with_it.root)) == 3
+    assert [layer["name"] for layer in one["layers"]] == [COLOURS], "exact ones are left out"
+    assert len(tree(with_it.root)) == 2
     assert pixels(with_it.root / one["face"]).tolist() == picture.pixels.tolist(), "small: no loss"
 
     hidden = Publisher(without, REFUSED).pictures(Pictures([picture], below=COLOURS))

@@ -500,6 +500,9 @@ def test_what_an_approximation_misses_stands_beside_it() -> None:
     assert rows["mark"][-2:].tolist() == ["", ""]
     assert set(charts.waterfall_frame(exact)["mark"]) == {""}
     assert "≈" in charts.waterfall_figure(decision).title
+    assert "≈ +6.38 for it, ≈ -2 against it" in words.sum_line(decision)
+    assert words.others_line(decision).count("≈") == 4
+    assert "≈" not in words.sum_line(exact) + words.others_line(exact)
     table = charts.shares_table(decision)
     assert table.columns["contribution"].header == "≈ contribution"
     assert table.frame.set_index("name")["contribution"][charts.MISSED] == pytest.approx(missed)

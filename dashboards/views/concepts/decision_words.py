@@ -74,7 +74,9 @@ def sum_line(decision: Decision) -> str:
     )
     total = number_text(decision.logit)
     count += f" and the offset ({signed_text(decision.offset)})" if decision.offset else ""
-    parts = f"{signed_text(decision.positive)} for it, {signed_text(decision.negative)} against it"
+    sign = mark(decision)
+    parts = f"{sign}{signed_text(decision.positive)} for it, "
+    parts += f"{sign}{signed_text(decision.negative)} against it"
     sums = f"The {decision.quantity} is {total}, which is exactly what {count} add up to: {parts}."
     if not decision.exact:
         sums = (
@@ -155,8 +157,11 @@ def matters(decision: Decision) -> bool:
 
 def others_line(decision: Decision) -> str:
     """Return what all concepts without a map give together."""
-    text = f"{mark(decision)}{signed_text(decision.others)} in all"
-    parts = f"{signed_text(decision.others_for)} for it"
+    sign = mark(decision)
+    text = f"{sign}{signed_text(decision.others)} in all"
+    parts = f"{sign}{signed_text(decision.others_for)} for it"
     if decision.positive > 0:
-        parts += f", {percent_text(decision.others_share)} of the {signed_text(decision.positive)}"
-    return f"{text}: {parts}; {signed_text(decision.others_against)} against it"
+        parts += (
+            f", {percent_text(decision.others_share)} of the {sign}{signed_text(decision.positive)}"
+        )
+    return f"{text}: {parts}; {sign}{signed_text(decision.others_against)} against it"

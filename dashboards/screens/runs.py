@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,18 +16,18 @@ from dashboards.screens.parts import show_downloads
 from dashboards.screens.removal import tell_removed
 from dashboards.screens.run import BADGES, show_run
 from dashboards.server.index import Snapshot
+from dashboards.server.sparks import Sparks
 from dashboards.views.parts.parts import Table
 from dashboards.views.parts.text import literal, size_text
 from dashboards.views.runs import runs as view
 from dashboards.views.runs.advice import first_steps
-from dashboards.views.runs.curves import spark
 from dashboards.views.runs.live import live_runs
 from dashboards.views.runs.one_run import progress
 from dashboards.views.runs.runs import Row
 from registry.catalog.access import Catalog
 from registry.catalog.conditions import STATUSES
 from registry.catalog.notes import NOTED
-from registry.catalog.runs import COLUMNS, RunView
+from registry.catalog.runs import COLUMNS
 from registry.declare.stage import find_stage
 from registry.wording import counted
 
@@ -47,9 +46,6 @@ TABLE = "table-of-runs"
 SHOWN = ("id", "cell", "status", "results", "loss", "started", "seconds", "size", "tags")
 LOSS = "loss"
 REFRESH, LIVE = "5s", "3s"
-SPARKS_AT_ONCE = 0.3
-"""Seconds for which curves are read before a table is shown; the rest of them come later."""
-
 TRAINED = ("sae", "network")
 """What runs make that log a loss."""
 
@@ -266,28 +262,19 @@ def _live() -> None:
             st.progress(one.share, literal(one.text))
 
 
-def _sparks(catalog: Catalog, rows: Sequence[Row]) -> list[list[float] | None]:
-    """Return the losses of runs, as far as they are read in a moment; the others come later."""
-    end = time.monotonic() + SPARKS_AT_ONCE
-    found: list[list[float] | None] = []
-    for row in rows:
-        stage = find_stage(row.run.stage)
-        is_known = stage is not None and stage.output.name in TRAINED
-        late = time.monotonic() > end
-        found.append(_spark(catalog, row) if is_known and not late else None)
-    return found
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _sparks(root: str) -> Sparks:
+    return Sparks()
 
 
-def _spark(catalog: Catalog, row: Row) -> list[float] | None:
-    run = row.run
-    return _read_spark(catalog, run, str(catalog.project.root), view.run_key(run), run.seconds)
-
-
-@st.cache_resource(max_entries=2000, show_spinner=False)
-def _read_spark(
-    _catalog: Catalog, _run: RunView, root: str, run: str, seconds: float | None
-) -> list[float] | None:
-    return spark(_catalog.metrics(_run))
+def _losses(catalog: Catalog, rows: Sequence[Row]) -> list[list[float] | None]:
+    """Return the losses of runs that log some, as far as they have been read."""
+    sparks = _sparks(str(catalog.project.root))
+    stages = [find_stage(row.run.stage) for row in rows]
+    return [
+        sparks.of(catalog, row.run) if stage and stage.output.name in TRAINED else None
+        for row, stage in zip(rows, stages, strict=True)
+    ]
 
 
 def _table(
@@ -304,7 +291,7 @@ def _table(
     config = st.column_config
     frame = view.runs_frame(shown, columns)
     if LOSS in columns:
-        losses = _sparks(catalog, shown)
+        losses = _losses(catalog, shown)
         frame[LOSS] = pd.Series(losses, dtype=object)
         frame = frame if any(losses) else frame.drop(columns=LOSS)
     st.dataframe(
@@ -376,6 +363,7 @@ def _watch(asked: view.RunQuery) -> None:
         found = view.select(snapshot.rows, asked)[: asked.limit]
         now = (
             asked,
+            _sparks(str(page.open_catalog().project.root)).version,
             tuple((row.run.uid, row.run.status, row.run.seconds, row.note) for row in found),
         )
         before = st.session_state.get("seen", now)

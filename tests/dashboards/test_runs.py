@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dashboards.server.sparks import Sparks
 from dashboards.views.runs.drafts import MAKERS
 from dashboards.views.runs.headlines import HEADLINES, headline, headline_text
 from dashboards.views.runs.live import MOST_LIVE, live_runs
@@ -285,3 +286,15 @@ def test_running_runs_tell_how_far_they_are_and_how_long_it_takes() -> None:
     (first,) = live_runs(rows[:1], lambda run: None, now)
     assert (first.text, first.share) == ("sae: running for 1 min", 0.0)
     assert len(live_runs([told(n) for n in range(20)], lambda run: None, now)) == MOST_LIVE
+
+
+def test_losses_are_read_behind_the_back_of_who_looks(catalog: Catalog, rows: list[Row]) -> None:
+    trained = next(row.run for row in rows if row.run.status == "COMPLETED"
+                   and row.run.cell == "toy-sae[k=8]")  # fmt: skip
+    sparks = Sparks()
+    assert sparks.of(catalog, trained) is None
+    sparks._pool.shutdown()
+    found = sparks.of(catalog, trained)
+    assert found is not None
+    assert len(found) > 1
+    assert sparks.version == 1

@@ -35,6 +35,35 @@ def is_default_index(index: pd.Index) -> bool:
     return isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1
 
 
+def require_same_rows(activations: Any, labels: Any) -> None:
+    """Raise where rows that are to join by position have names, and others on the other side.
+
+    Raises
+    ------
+    AlignmentError
+        If both name equally many rows, and not alike in the same order.
+    """
+    one, other = _row_names(activations), _row_names(labels)
+    if one is None or other is None or len(one) != len(other) or one.equals(other):
+        return
+    is_named = [not is_default_index(own) for own in (one, other)]
+    if all(is_named) or all(pd.api.types.is_numeric_dtype(own.dtype) for own in (one, other)):
+        raise AlignmentError(
+            f"rows of activations and labels have other names ({one[0]!r} and {other[0]!r} the "
+            "first), or another order: evals.score joins them by name; that they are the same "
+            "in the same order, .to_numpy() of both says"
+        )
+
+
+def _row_names(array: Any) -> pd.Index | None:
+    """Return the names of rows, a default index of pandas too; None where there are none."""
+    if isinstance(array, pd.DataFrame | pd.Series):
+        return array.index
+    if isinstance(array, xr.DataArray) and array.ndim and array.dims[0] in array.indexes:
+        return array.indexes[array.dims[0]]
+    return None
+
+
 def to_labelled(array: Any, dims: Sequence[str], what: str) -> xr.DataArray:
     """Return an array with named dimensions; one that has names of dimensions keeps them.
 

@@ -83,7 +83,8 @@ def map_in_order(work: Callable[[S], T], items: Sequence[S], workers: int = 1) -
         memory stays bounded.
     """
     if workers <= 1:
-        yield from map(work, items)
+        for item in items:  # `map` would take a StopIteration of the work for its own end
+            yield work(item)
         return
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[T]] = deque()

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from evals.kernels.statistics import DRAWING, Counts, Drawing, Moments, Statistics, divide
-from evals.metrics.table import Metric, Parameters, metric
+from evals.metrics.table import ACTIVATION, Metric, Parameters, metric
 
 SURVEY = "Oikarinen et al. 2025, arXiv 2506.05774"
 BILLS = f"Bills et al. 2023; {SURVEY}"
@@ -170,7 +170,7 @@ def cosine(moments: Moments) -> np.ndarray:
 @metric(
     "mad",
     family="statistics",
-    units="activation",
+    units=ACTIVATION,
     source=f"Kopf et al. 2024, arXiv 2405.20331; {SURVEY}",
 )
 def mad(statistics: Statistics) -> np.ndarray:

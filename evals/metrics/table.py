@@ -86,6 +86,12 @@ PARAMETERS = tuple(field.name for field in fields(Parameters))
 BUILT_IN = ("evals.metrics.builtin", "evals.scoring.original_rules")
 """Modules whose metrics come along."""
 
+NO_ERRORS = (SystemExit, GeneratorExit, StopIteration, StopAsyncIteration)
+"""What Python's own loops, generators and threads take for an end, and not for an error."""
+
+ACTIVATION = "activation"
+"""Units of metrics whose values scale with the neuron's activations."""
+
 OUTSIDE = 1e-9
 """Fraction of a metric's range by which rounding may lead out of its bounds."""
 
@@ -121,7 +127,9 @@ class Metric:
         The metric that equals this one with neuron and concept exchanged, on binary data; its own
         name where it is symmetric.
     units : str
-        Units of a value, "1" where it has none.
+        Units of a value, "1" where it has none; ``activation`` where it scales with the neuron's
+        activations, so that those of two neurons can be compared in units of their deviations
+        alone.
     source : str
         Where the metric was proposed.
 
@@ -183,7 +191,7 @@ class Metric:
         try:
             with np.errstate(divide="ignore", invalid="ignore"):
                 values = self._compute(statistics, parameters or DEFAULTS)
-        except (SystemExit, GeneratorExit) as error:  # which are no errors to others
+        except NO_ERRORS as error:
             raised = f"{type(error).__name__}({error})"
             raise MetricError(f"metric {self.name!r} raised {raised}") from error
         if self.is_built_in:
@@ -195,6 +203,8 @@ class Metric:
     def _as_scores(self, values: Any, shape: tuple[int, ...]) -> np.ndarray:
         expected = f"expected one real number for each pair, an array {shape}"
         array = np.asarray(values)
+        if isinstance(values, np.ma.MaskedArray) and array.dtype.kind in "biuf":
+            array = values.astype(np.float64).filled(np.nan)
         if values is None or array.dtype.kind not in "biuf":
             got = "None" if values is None else f"{type(values).__name__} of {array.dtype}"
             raise MetricError(f"metric {self.name!r} returned {got}; {expected}")
@@ -237,8 +247,8 @@ class Metric:
         Parameters
         ----------
         activations, labels : array
-            (input, neuron) and (input, concept), of any library; rows join by position. A label
-            is 0 or 1, or a probability.
+            (input, neuron) and (input, concept), of any library; rows join by position, and may
+            have no other names. A label is 0 or 1, or a probability.
         **parameters
             ``alpha``, ``lam``, ``seed``, ``drawing``, as `Parameters` has them; those that the
             metric does not need are ignored.
@@ -247,9 +257,17 @@ class Metric:
         -------
         ndarray
             (neuron, concept) float64, NaN where undefined.
+
+        Raises
+        ------
+        AlignmentError
+            If rows have names, and not the same ones in the same order: :func:`evals.score` joins
+            them by name.
         """
+        from evals.kernels.arrays import require_same_rows
         from evals.kernels.blocks import score_arrays  # with numba: a second, for who computes
 
+        require_same_rows(activations, labels)
         return score_arrays([self], activations, labels, Parameters(**parameters))[self.name]
 
 

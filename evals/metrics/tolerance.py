@@ -195,6 +195,11 @@ def faults_of_parts(parts: Sequence[xr.Dataset]) -> dict[str, str]:
     return {FAULTY: "\n".join(told)} if told else {}
 
 
+def faulty_names(attributes: Mapping[str, object]) -> set[str]:
+    """Return the metrics that failed, by a dataset's attributes."""
+    return {line.partition(": ")[0] for line in str(attributes.get(FAULTY, "")).splitlines()}
+
+
 def faults_text(attributes: Mapping[str, object]) -> str:
     """Return a line on each metric that failed, by a dataset's attributes; "" if none did."""
     told = str(attributes.get(FAULTY, ""))

@@ -28,17 +28,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from evals.kernels.blocks import BlockStatistics, PreparedLabels, map_statistics, most_neurons
-from evals.kernels.columns import Columns
+from evals.kernels.columns import Columns, read_column
 from evals.kernels.ranking import tied_ranks
 from evals.kernels.sampling import input_keys, keyed_numbers
 from evals.kernels.threads import map_in_order, one_thread_each
+from evals.metrics.table import ACTIVATION
 from evals.naming.candidates import BEST, CONCEPTS
 from evals.naming.choice import TIE, Choice, Chosen
 from evals.naming.verdicts import judge
@@ -265,6 +266,12 @@ class Comparison:
             for name in ("p", "chance", "rank")
         )
         return cls(p, chance, rank, np.min([part.smallest for part in parts], axis=0))
+
+    def in_units(self, units: np.ndarray | None) -> Comparison:
+        """Return the same of values that were divided by units (concept, metric), in their own."""
+        if units is None or self.chance.ndim < 2:
+            return self
+        return replace(self, chance=self.chance * units)
 
     @cached_property
     def family_p(self) -> np.ndarray:
@@ -593,12 +600,16 @@ class Trial:
                 progress((done + 1) * self.n_permutations, total)
                 continue
             drawn, left = [], self.n_permutations * sum(map(len, chunks[done:]))
-            for found in self._draw(*read(chunk)):
-                drawn.append(found)
+            halves, is_few = read(chunk)
+            units = self._units(halves[0])
+            for found in self._draw(halves, is_few):
+                drawn.append(_divided(found, units))
                 n_made = sum(len(own[BEST, "votes"]) for own in drawn) - 1  # the data come first
                 progress(done * self.n_permutations + n_made, total)
                 clock.note(n_made * len(chunk), left)
-            parts.append(self._compare(drawn, usual or self._usual(drawn, some)))
+            tests, preferred = self._compare(drawn, usual or self._usual(drawn, some))
+            tests = {name: own.in_units(units) for name, own in tests.items()}
+            parts.append((tests, preferred))
             if keep is not None:
                 keep.write(done, _packed(parts[-1]) | {CONCEPTS: chunk})
         tests = {name: Comparison.join([part[name] for part, _ in parts]) for name in parts[0][0]}
@@ -611,11 +622,33 @@ class Trial:
         if known is not None and np.array_equal(known.pop(CONCEPTS), some):
             parted = ((name.partition("."), values) for name, values in known.items())
             return {(kind, name): values for (kind, _, name), values in parted}
-        usual = self._usual([*self._draw(*read(some))])
+        halves, is_few = read(some)
+        units = self._units(halves[0])
+        usual = self._usual([_divided(found, units) for found in self._draw(halves, is_few)])
         if keep is not None:
             packed = {".".join(name): values for name, values in usual.items()}
             keep.write(USUAL, packed | {CONCEPTS: some})
         return usual
+
+    def _units(self, presence: Columns) -> np.ndarray | None:
+        """Return by what scores (concept, metric) are divided, so that concepts can be compared.
+
+        By the deviation of a concept, where a metric is in units of activations; else by 1. None
+        where no metric is.
+        """
+        is_in_units = np.array([row.units == ACTIVATION for row in self.choice.rows])
+        if not is_in_units.any():
+            return None
+        deviation = np.array(
+            [
+                read_column(block, j).std(dtype=np.float64)
+                for concepts in presence.slices(self._block_size(presence.n_columns))
+                for block in [presence.block(concepts.start, concepts.stop)]
+                for j in range(concepts.stop - concepts.start)
+            ]
+        )
+        deviation[~(np.isfinite(deviation) & (deviation > 0))] = 1
+        return np.where(is_in_units, deviation[:, None], 1.0)
 
     def _draw(self, halves: tuple[Columns, Columns], is_few: np.ndarray) -> Iterator[Found]:
         """Yield what is found with the labels as they are, then with some permutations at a time.
@@ -755,6 +788,13 @@ class Trial:
             "second": np.concatenate([one, concepts["score"][1:]]),
             "consensus_second": combine(scores, self.voting, usual[own, "consensus_score"]),
         }
+
+
+def _divided(found: Found, units: np.ndarray | None) -> Found:
+    """Return statistics with those by metric (permutation, concept, metric) divided by units."""
+    if units is None:
+        return found
+    return {name: own / units if own.ndim == 3 else own for name, own in found.items()}
 
 
 def _some(count: int) -> np.ndarray:

@@ -41,7 +41,8 @@ def name_concepts(
     """Name every concept by every metric, in parts where there are many."""
     sanity, forms = _read_sanity(inputs)
     activations, labels = inputs["activations"].open(), inputs["labels"].open()
-    if "sequence" in activations.coords and not config.by_sequence:
+    of_texts = any("sequence" in each.coords for each in (activations, labels))
+    if of_texts and not config.by_sequence:
         raise ValueError(
             "inputs are positions of texts, and those of one text are alike by chance: "
             "by_sequence = true keeps each text whole, as halves and permutations must"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
@@ -106,6 +106,27 @@ class NamingOptions:
     prefer: Preference = BEST
     block_size: int | None = None
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        least = {
+            "n_ranks": 1,
+            "n_bootstrap": 0,
+            "n_permutations": 0,
+            "permutation_budget": 1,
+            "min_positives": 0,
+            "min_active": 0,
+            "workers": 1,
+        }
+        for name, lowest in least.items():
+            if (value := getattr(self, name)) < lowest:
+                raise ValueError(f"{name} {value}; expected at least {lowest}")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence {self.confidence}; expected a number in (0, 1)")
+        if isinstance(self.leave_out, str):
+            raise ValueError(f"leave_out {self.leave_out!r}; expected several labels, as a list")
+        if self.prefer not in get_args(Preference):
+            raise ValueError(f"prefer {self.prefer!r}; expected one of {get_args(Preference)}")
+        require_chance(self.prefer, self.n_permutations)
 
 
 def halve_inputs(
@@ -571,11 +592,18 @@ class Namer:
 
     def _bootstrap(self, n_inputs: int, generator: np.random.Generator) -> Draws:
         """Redraw the inputs of the scoring half, or its sequences."""
-        if self.groups is None:
-            return Draws.bootstrap(n_inputs, self.options.n_bootstrap, generator)
+        if self.groups is None:  # by name, whatever order they stand in
+            drawn = Draws.bootstrap(n_inputs, self.options.n_bootstrap, generator)
+            by_name = np.argsort(self.presence["input"].values[self.halves[1]], kind="stable")
+            return Draws.of(drawn.counts.T[:, np.argsort(by_name)].astype(np.int64))
         names, of_input = _number(self.groups[self.halves[1]])
         redrawn = Draws.bootstrap(len(names), self.options.n_bootstrap, generator)
         return Draws.of(redrawn.counts.T[:, of_input].astype(np.int64))
+
+    def _has_worked(self, row: Metric, names: np.ndarray) -> bool:
+        """Return whether a metric, of names (concept,), is none of one's own that failed."""
+        is_silent = not row.is_built_in and bool((names == "").all())
+        return not (is_silent or self.tolerance.has_failed(row.name))
 
     @staticmethod
     def _count_verdicts(names: xr.Dataset) -> dict[str, Any]:
@@ -596,8 +624,11 @@ class Namer:
         """
         consensus, votes = names["consensus"].values, names["consensus_votes"].values
         best, is_elected, n_voting = names["name"].values, votes > 0, int(self.voting.sum())
-        is_named = (best != "").all(axis=1)
-        agrees = is_named & (best == best[:, :1]).all(axis=1)
+        whole = best[
+            :, [self._has_worked(row, own) for row, own in zip(self.rows, best.T, strict=True)]
+        ]
+        is_named = (whole != "").all(axis=1) & (whole.shape[1] > 0)
+        agrees = is_named & (whole == whole[:, :1]).all(axis=1)
         n_pairs = len(best) * (len(self.label_names) - 1)
         summary = xr.Dataset(
             {
@@ -635,7 +666,8 @@ class Namer:
         if self.right is None:
             return summary
         right = names["right_label"].values
-        known = right != ""
+        rare = np.asarray(self.label_names)[:-1][self.choice.is_rare]
+        known = (right != "") & ~np.isin(right, rare)
         return summary.assign(
             right_share=(
                 "metric",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -16,7 +16,7 @@ from evals.kernels.blocks import BlockStatistics, map_statistics, most_neurons, 
 from evals.kernels.statistics import DRAWING, LABEL_THRESHOLD, AnyArray, Drawing
 from evals.metrics.registered import find_metric, find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
-from evals.metrics.tolerance import Tolerance, faults_of_parts, faults_text, probed
+from evals.metrics.tolerance import Tolerance, faults_of_parts, faults_text, faulty_names, probed
 from evals.scoring.config import ScoringConfig
 from evals.scoring.labelled import align, pair_datasets, read_columns, take_neurons
 from evals.scoring.original_rules import metrics_by_rule
@@ -320,10 +320,12 @@ def _score_parts(
 
 
 def _summarise(
-    config: ScoringConfig, labels: xr.DataArray, parts: Iterable[xr.Dataset]
+    config: ScoringConfig, labels: xr.DataArray, parts: Sequence[xr.Dataset]
 ) -> xr.Dataset:
     """Return what is said of all neurons together."""
-    undefined = [(part["undefined"].sum().item(), part["score"].size) for part in parts]
+    failed = faulty_names(faults_of_parts(parts))
+    whole = [part.isel(metric=[name not in failed for name in config.metrics]) for part in parts]
+    undefined = [(part["undefined"].sum().item(), part["score"].size) for part in whole]
     n_undefined, n_pairs = map(sum, zip(*undefined, strict=True))
     return xr.Dataset(
         {

@@ -432,10 +432,17 @@ def test_threads_are_no_part_of_the_result(module):
     assert module.stage.settings.rules.runtime == {"workers"}
 
 
-def test_positions_of_texts_are_named_by_whole_texts_alone(inputs, tmp_path):
+@pytest.mark.parametrize("slot", ["activations", "labels"])
+def test_positions_of_texts_are_named_by_whole_texts_alone(inputs, tmp_path, slot):
     concepts, _ = make_datasets()
-    texts = concepts.assign_coords(sequence=("image", np.arange(N_IMAGES) // 10))
-    inputs["activations"] = FakeInput.of(texts, tmp_path / "texts.nc")
     config = name_concepts.Config(metrics=("iou",), n_bootstrap=0)
+    if slot == "activations":
+        texts = concepts.assign_coords(sequence=("image", np.arange(N_IMAGES) // 10))
+        inputs["activations"] = FakeInput.of(texts, tmp_path / "texts.nc")
+    else:  # of activations of one's own only the labels say what their inputs are
+        held = inputs["labels"].open().load()
+        dim = next(dim for dim in ("input", "image") if dim in held.dims)
+        texts = held.assign_coords(sequence=(dim, np.arange(held.sizes[dim]) // 10))
+        inputs["labels"] = FakeInput.of(texts, tmp_path / "texts.nc")
     with pytest.raises(ValueError, match="by_sequence = true keeps each text whole"):
         name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))

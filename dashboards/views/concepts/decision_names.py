@@ -10,7 +10,7 @@ import xarray as xr
 from dashboards.views.concepts.labels import CONSENSUS, best_names
 from dashboards.views.parts.text import number_text
 from evals.naming.candidates import repeats_class
-from evals.naming.verdicts import IN_WORDS, second_texts
+from evals.naming.verdicts import AT_CHANCE, IN_WORDS, UNDECIDED, second_texts
 
 LONGEST_NAME = 34
 VERDICTS = {
@@ -30,7 +30,7 @@ class Naming:
     Attributes
     ----------
     name : mapping of int to str
-        By concept.
+        By concept; of a name that chance gives too, with that before it.
     verdict : mapping of int to str
         By whom it is named, with which score, and what the sanity checks say of them.
     second : mapping of int to str
@@ -47,6 +47,8 @@ class Naming:
         What readers call them.
     notes : mapping of int to str
         What is to be known of a name in few words: that it repeats the class.
+    label : mapping of int to str
+        The labels of names that are marked.
     """
 
     name: Mapping[int, str]
@@ -58,6 +60,12 @@ class Naming:
     repeated: str = ""
     notes: Mapping[int, str] = field(default_factory=dict)
     own: Mapping[int, str] = field(default_factory=dict)
+    label: Mapping[int, str] = field(default_factory=dict)
+
+    def _repeating(self, name: str) -> list[int]:
+        """Return the concepts whose names only repeat a class."""
+        labels = {**self.name, **self.label}
+        return [own for own, label in labels.items() if repeats_class(label, name)]
 
     def explaining(self, name: str) -> Naming:
         """Return the names beside which a second stands where they only repeat a class.
@@ -67,7 +75,7 @@ class Naming:
         name : str
             Of the class that is explained.
         """
-        repeating = [own for own, label in self.name.items() if repeats_class(label, name)]
+        repeating = self._repeating(name)
         following = {own: f"next: {self.second[own]}" for own in repeating if own in self.second}
         told = {
             own: f"{self.name[own]} ({'; '.join(filter(None, (REPEATS, following.get(own))))})"
@@ -82,7 +90,7 @@ class Naming:
             self,
             name={**self.name, **told},
             brief=brief,
-            spoken=spoken,
+            spoken={**self.spoken, **spoken},
             repeated=self.name[repeating[0]] if repeating else "",
             notes=dict.fromkeys(repeating, REPEATS),
         )
@@ -97,7 +105,7 @@ class Naming:
         name : str
             Of the class that is explained.
         """
-        repeating = [own for own, label in self.name.items() if repeats_class(label, name)]
+        repeating = self._repeating(name)
         shown = {own: self.beyond[own] for own in repeating if own in self.beyond}
         left = {own: self.name[own] for own in repeating if own not in shown}
         told = {own: f"{label} ({REPEATS})" for own, label in left.items()}
@@ -105,10 +113,13 @@ class Naming:
             self,
             name={**self.name, **shown, **told},
             brief=left,
-            spoken={own: f"concept {own}" for own in left},
+            spoken={**self._spoken_but(shown), **{own: f"concept {own}" for own in left}},
             repeated=self.name[repeating[0]] if repeating else "",
             notes={own: NEXT_LABEL if own in shown else REPEATS for own in repeating},
         )
+
+    def _spoken_but(self, shown: Mapping[int, str]) -> dict[int, str]:
+        return {own: told for own, told in self.spoken.items() if own not in shown}
 
     def _name_on_axis(self, concept: int) -> str:
         """Return a name with the second one, where that is not at chance, both cut to fit."""
@@ -146,6 +157,8 @@ def _cut(text: str, longest: int) -> str:
 
 
 NAMELESS = Naming({}, {})
+MARKS = {AT_CHANCE: "at chance", UNDECIDED: "undecided"}
+"""What stands before a name that is not above chance."""
 
 
 def naming_of(names: xr.Dataset, namer: str) -> Naming:
@@ -172,7 +185,12 @@ def naming_of(names: xr.Dataset, namer: str) -> Naming:
     told = zip(verdicts, best["chance"], strict=True)
     best["verdict"] = [f"{verdict}; {IN_WORDS.get(chance, chance)}" for verdict, chance in told]
     named = best[best["name"] != ""]
-    name, found = ({int(c): str(v) for c, v in named[key].items()} for key in ("name", "verdict"))
+    label, found, chance = (
+        {int(c): str(v) for c, v in named[key].items()} for key in ("name", "verdict", "chance")
+    )
+    marks = {concept: MARKS[of] for concept, of in chance.items() if of in MARKS}
+    name = label | {concept: f"{mark}: {label[concept]}" for concept, mark in marks.items()}
+    spoken = {concept: f"concept {concept} ({name[concept]})" for concept in marks}
     metric = "" if namer == CONSENSUS else namer
     second, beyond = (
         {
@@ -182,4 +200,5 @@ def naming_of(names: xr.Dataset, namer: str) -> Naming:
         }
         for texts in (second_texts(names, metric), second_texts(names, metric, only_beyond=True))
     )
-    return Naming(name, found, second, beyond)
+    marked = {concept: label[concept] for concept in marks}
+    return Naming(name, found, second, beyond, spoken=spoken, label=marked)

@@ -45,6 +45,7 @@ BAD_RESULTS = {
     "summed_over": (lambda a, c: good(a, c).mean(axis=0, keepdims=True), "returned shape (1, "),
     "leaving": (lambda a, c: sys.exit(3), "raised SystemExit(3)"),
     "closing": (lambda a, c: close(), "raised GeneratorExit(too early)"),
+    "stopping": (lambda a, c: next(iter([])), "raised StopIteration()"),
     "hungry": (lambda a, c: starve(), "MemoryError: too much"),
     "random": (lambda a, c: np.random.default_rng().random((a.shape[1], c.shape[1])), "each time"),
 }
@@ -202,6 +203,28 @@ def test_asked_for_alone_it_raises():
         evals.score_matrix(NEURONS, LABELS, ["nothing", "raising"])
 
 
+@pytest.mark.parametrize("block_size", [1, None])
+def test_the_end_of_an_iterator_is_an_error_in_every_block(block_size):
+    blocks = []
+
+    def stop(activations, labels):
+        blocks.append(None)
+        return good(activations, labels) if len(blocks) == 1 else next(iter([]))
+
+    evals.metric("stop_later")(stop)
+    with pytest.raises(MetricError, match=r"raised StopIteration\(\)"):
+        evals.score("stop_later", NEURONS, LABELS, block_size=block_size, workers=1)
+
+
+def test_what_is_masked_is_undefined():
+    evals.metric("masked")(lambda a, c: np.ma.masked_greater(good(a, c), -1e9))
+    assert np.isnan(evals.score("masked", NEURONS, LABELS)).all()
+    evals.metric("masked_whole")(
+        lambda a, c: np.ma.masked_equal(np.full((a.shape[1], c.shape[1]), 7), 7)
+    )
+    assert np.isnan(evals.score("masked_whole", NEURONS, LABELS)).all()
+
+
 def test_what_is_wrong_with_the_data_is_nobodys_fault():
     evals.metric("own", family="contingency", needs=("alpha",))(lambda counts: counts.both)
     with pytest.raises(ValueError, match="without alpha, activations must be 0 or 1"):
@@ -231,6 +254,8 @@ def test_names_do_without_it():
     np.testing.assert_array_equal(named["name"][:, 0], alone["name"][:, 0])
     np.testing.assert_array_equal(named["consensus"], alone["consensus"])
     assert (named["name"][:, 1:] == "").all()
+    for share in ("named_share", "agreeing_share"):
+        assert named[share] == alone[share]
     told = names_table(named)
     assert "metric raising: ZeroDivisionError: division by zero" in told
     assert "metric endless: every score is undefined (NaN) or infinite" in told

@@ -214,6 +214,19 @@ def test_a_known_label_that_is_left_out_is_not_known():
     assert named.right_label.values.tolist() == ["", "texture:stripes", "", ""]
 
 
+def test_a_known_label_that_is_too_rare_is_not_known():
+    presence, labels = SHAPES
+    right = ["class:cool plain", "texture:stripes", "", ""]
+    counts = dict(zip(labels["label"].values, labels.sum("image").values, strict=True))
+    least = int(counts["class:cool plain"] // 2) + 1  # more than a half can have
+    options = NamingOptions(
+        Parameters(alpha=ALPHA), n_bootstrap=0, n_permutations=0, min_positives=least
+    )
+    named = choose_names(presence, labels, ["iou"], options, right=right)
+    assert counts["texture:stripes"] > 2.5 * least
+    assert named.n_right_known == 1
+
+
 def test_one_rank_has_a_second_name_too(by_default):
     one = name_shapes(n_ranks=1, n_permutations=19)
     xr.testing.assert_equal(one.second_name, by_default.second_name)

@@ -502,3 +502,39 @@ def test_the_usual_deviation_is_the_same_whichever_permutation_the_data_are():
     deviate = [least for least in by_hand if least > 1e-9]
     assert expected == pytest.approx(np.sqrt(np.mean(np.square(deviate))), rel=1e-9)
     assert np.isnan(usual_deviation(np.ones((5, 3))))
+
+
+# -- units ----------------------------------------------------------------------------------------
+
+
+def test_the_units_of_a_concept_make_it_no_surer_and_no_less_sure():
+    presence, labels = make(n_inputs=300, n_noise=12, n_labels=6)
+    factors = xr.DataArray(2.0 ** np.arange(-7, 7), dims="concept")
+    options = NamingOptions(Parameters(alpha=ALPHA), n_bootstrap=0, n_permutations=99)
+    plain, scaled = (
+        choose_names(held, labels, ["mad", "iou"], options)
+        for held in (presence, presence * factors)
+    )
+    for same in ("name", "score_p", "chance", "consensus_p", "consensus_chance"):
+        np.testing.assert_array_equal(scaled[same], plain[same])
+    by_chance = [own.score_by_chance.sel(metric="mad").values for own in (plain, scaled)]
+    np.testing.assert_array_equal(by_chance[1], by_chance[0] * factors.values)
+    assert (plain.chance.sel(metric="mad")[:2] == "above chance").all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prefer": "class"},
+        {"confidence": 0.0},
+        {"confidence": 1.0},
+        {"n_ranks": 0},
+        {"n_permutations": -1},
+        {"permutation_budget": -5},
+        {"leave_out": "a"},
+        {"prefer": "concepts", "n_permutations": 0},
+    ],
+)
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        NamingOptions(**wrong)

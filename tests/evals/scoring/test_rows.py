@@ -268,3 +268,22 @@ def test_frames_that_lost_other_rows_do_not_join_by_position():
     np.testing.assert_array_equal(same, evals.score("auprc", NEURONS[1:], LABELS[1:], alpha=0.3))
     named = evals.score("auprc", neurons.drop(index=7), labels.drop(index=7)[::-1], alpha=0.3)
     assert np.isfinite(named).all()
+
+
+def test_a_metric_that_is_called_joins_no_rows_of_other_names():
+    correlation = evals.find_metric("correlation")
+    rng = np.random.default_rng(0)
+    ids = [f"photo {number}" for number in range(60)]
+    a = pd.DataFrame(rng.normal(size=(60, 3)), ids)
+    c = pd.DataFrame((rng.random((60, 2)) < 0.4).astype(float), ids)
+    expected = evals.score("correlation", a, c).to_numpy()
+    np.testing.assert_allclose(correlation(a, c), expected)
+    np.testing.assert_allclose(correlation(a.to_numpy(), c.iloc[::-1][::-1]), expected)
+    counted = a.reset_index(drop=True), c.reset_index(drop=True)
+    for other in (
+        (a, c.sample(frac=1, random_state=0)),
+        (counted[0].iloc[1:], counted[1].iloc[:-1]),
+        (counted[0].iloc[1:], counted[1].iloc[1:].reset_index(drop=True)),
+    ):
+        with pytest.raises(AlignmentError, match=r"evals\.score joins them by name"):
+            correlation(*other)

@@ -204,7 +204,7 @@ class Metric:
         expected = f"expected one real number for each pair, an array {shape}"
         array = np.asarray(values)
         if isinstance(values, np.ma.MaskedArray) and array.dtype.kind in "biuf":
-            array = values.astype(np.float64).filled(np.nan)
+            array = np.ma.filled(values.astype(np.float64), np.nan)
         if values is None or array.dtype.kind not in "biuf":
             got = "None" if values is None else f"{type(values).__name__} of {array.dtype}"
             raise MetricError(f"metric {self.name!r} returned {got}; {expected}")

@@ -12,6 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboards.screens import datasets
 from dashboards.screens import frame as page
 from dashboards.screens.concept import OTHER, go_to, show_beside, show_concept, show_pair
+from dashboards.screens.finding import find_by_meaning
 from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part, wide_columns
 from dashboards.screens.shown import choose_shown, keep_in_address, tell_beside, tell_earlier
@@ -46,6 +47,7 @@ WIDTHS = {
     "called": 110,
     "score": 48,
     "verdict": 92,
+    "nearness": 72,
     "c2": 48,
     "image_share": 62,
     "mean_contribution": 104,
@@ -115,6 +117,8 @@ def _browse(
     )
     by = slots[3].selectbox("Sort by", view.orders_of(frame), key="sort", bind=page.BOUND)
     ordered = view.order(frame, by)
+    if not model.is_of_texts:
+        ordered = find_by_meaning(catalog, model, ordered)
     found = view.search(ordered, text or "")
     asked = st.session_state.get("concept", st.query_params.get("concept"))
     if found.empty and not asked:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dashboards.screens.frame import BOUND, explained, tell, tell_unknown
 from dashboards.server.image_reader import ImageReader
+from dashboards.server.meaning import Meaning
 from dashboards.server.presence_index import PresenceIndex, cache_folder
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
@@ -38,8 +39,8 @@ from dashboards.views.runs.settings import (
 from fact.traces.by_concept import Presences, read_alone
 from registry.catalog.access import Catalog
 from registry.catalog.lineage import Lineage
-from registry.plan.artifacts import ExperimentStore
-from registry.plan.project import MissingInputsError
+from registry.declare.stage import Input
+from registry.plan.project import MissingInputsError, recorded_input
 from registry.store.datasets import DATASET
 from registry.store.manifest import find_dataset
 from registry.store.netcdf import read_row
@@ -480,15 +481,37 @@ def strongest_texts(made: Made, neurons: tuple[int, ...]) -> dict[int, str]:
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def image_reader(_store: ExperimentStore, made: Made, side: int) -> ImageReader:
+def image_reader(_catalog: Catalog, _lineage: Lineage, made: Made, side: int) -> ImageReader:
     """Return what reads the images that concepts were measured on."""
-    return ImageReader(_store, Path(made.folder), side)
+    return ImageReader(_input_of(_catalog, _lineage, made.name), side)
 
 
 @st.cache_resource(max_entries=256, show_spinner="Reading images …")
 def images_read(_reader: ImageReader, made: Made, ids: tuple[str, ...]) -> list[NDArray[np.uint8]]:
     """Return some images of a set of concepts, as :func:`image_reader` reads them."""
     return _reader.read(ids)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def meaning(_catalog: Catalog, _lineage: Lineage, name: str, run: str) -> Meaning:
+    """Return a model of images and texts with the vectors that it gave images, in a run."""
+    return Meaning(_input_of(_catalog, _lineage, name))
+
+
+def _input_of(catalog: Catalog, lineage: Lineage, name: str) -> Input | None:
+    """Return a dataset with all behind it: as declared now, or as the run read it."""
+    entry = lineage.entries[name]
+    if entry.is_current:
+        return catalog.input(name)
+    return recorded_input(catalog.project.store, entry.folder) if entry.folder else None
+
+
+@st.cache_resource(max_entries=64, show_spinner="Comparing with all images …")
+def cosines_with(
+    _meaning: Meaning, concepts: Made, run: str, key: str, _sought: str | NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """Return the cosine of each image of a set of concepts with a text or an image."""
+    return _meaning.cosines(statistics(concepts)["image"].values.astype(str), _sought)
 
 
 @st.cache_resource(max_entries=64, show_spinner="Reading labels …")

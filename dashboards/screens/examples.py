@@ -117,7 +117,7 @@ def _without(
 def _pictures(catalog: Catalog, model: datasets.Model, group: ask.Examples) -> Pictures:
     kept = datasets.statistics(model.concepts)
     ids = kept["image"].values.astype(str)[group.rows]
-    reader = datasets.image_reader(catalog.project.store, model.concepts, _side(model))
+    reader = datasets.image_reader(catalog, model.lineage, model.concepts, _side(model))
     read = datasets.images_read(reader, model.concepts, tuple(map(str, ids)))
     is_concept = not is_of_neurons(kept)
     what = "presence" if is_concept else "activation"

@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fact.data.images import Geometry
 from registry.declare.faults import StageError
-from registry.plan.artifacts import ExperimentStore
-from registry.plan.project import recorded_input
+from registry.declare.stage import Input
 from registry.suggest import RefusalError
 
 if TYPE_CHECKING:
@@ -32,17 +30,14 @@ class ImageReader:
 
     Parameters
     ----------
-    store : ExperimentStore
-        Where what the concepts were made from lies.
-    folder : Path
-        Of the run that measured the concepts.
+    concepts : Input or None
+        The dataset with all that is behind it; None if it is gone.
     side : int
         Pixels of the square that an image is brought to.
     """
 
-    def __init__(self, store: ExperimentStore, folder: Path, side: int = FALLBACK_SIDE):
-        self._store = store
-        self._folder = folder
+    def __init__(self, concepts: Input | None, side: int = FALLBACK_SIDE):
+        self._concepts = concepts
         self._geometry = Geometry(side, side)
         self._lock = threading.Lock()
 
@@ -65,7 +60,7 @@ class ImageReader:
     @cached_property
     def _dataset(self) -> ImageDataset:
         """The images, opened once. The lock is held."""
-        given = recorded_input(self._store, self._folder)
+        given = self._concepts
         if given is None:
             raise ImagesError("the dataset of the concepts is gone")
         try:

@@ -91,6 +91,9 @@ TABLE_COLUMNS = {
         header="against chance", help="whether the name is above what permuted labels give"
     ),
     "c2": Column(".2f", "C2", "visual consistency of its regions; random maps are near 0"),
+    "nearness": Column(
+        "+.3g", help="how much nearer its images are to what is sought than all images are"
+    ),
     "image_share": Column(".1%", "images", "fraction of images where it is present"),
     "mean_contribution": Column(".3g", "contribution", "mean contribution to the logit"),
     "mean_activation": Column(".3g", "mean", "mean activation over images"),

@@ -121,14 +121,15 @@ def _set(stage: str, config: Mapping[str, Any]) -> dict[str, Any]:
         known = fields(load_stage(stage).config)
     except (StageError, TypeError):
         return {}
-    default = {
+    default: dict[str, Any] = {
         one.name: one.default_factory() if one.default_factory is not MISSING else one.default
         for one in known
     }
     return {
         key: value
         for key, value in config.items()
-        if key in default and value is not None and value != default[key] and key != "seed"
+        if key in default and value is not None and key != "seed"
+        if value != (list(default[key]) if isinstance(value, list) else default[key])
     }
 
 

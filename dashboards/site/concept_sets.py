@@ -191,9 +191,11 @@ def about_set(known: ConceptSet) -> Block:
         else view.summary(known.statistics)
     )
     notes = [exactness_note(known.statistics)]
-    if is_of_neurons(known.statistics) and not of_texts:
+    if of_texts:
+        notes.append(texts.texts_note(known.entry.cell, known.statistics))
+    elif is_of_neurons(known.statistics):
         notes.append(neurons_note(known.entry.cell, known.statistics))
-    elif not known.entry.needs.get("sae") and not of_texts:
+    elif not known.entry.needs.get("sae"):
         notes.append(channels_note(known.entry.cell))
     if known.names is not None:
         notes.append(labels.names_note(known.names))

@@ -111,7 +111,7 @@ const factbook = (() => {
   const about = one => el("p", { class: "note" }, `Run ${one.run} of ${one.stage}. `,
     one.newer ? el("span", {}, "A newer run: ", link(home(page(one.newer)), page(one.newer).run), ". ") : null,
     one.pictures ? `Images: ${one.dataset}, ${one.licence || "no licence"}, ${one.terms}.` : null)
-  const debounced = (call, wait = 80) => {
+  const debounced = (call, wait = 30) => {
     let timer
     return (...given) => { clearTimeout(timer); timer = setTimeout(() => call(...given), wait) }
   }
@@ -153,7 +153,7 @@ const factbook = (() => {
   const conceptCard = (one, index, row) => card(path("concept", one.run, index.concept[row]), index.thumb[row],
     label(index, row), told(index, row), evidence(index.evidence[row]), `${one.noun.toLowerCase()} ${index.concept[row]}`)
 
-  const AT_ONCE = 60
+  const AT_ONCE = 36
   const list = (node, items, draw) => {
     let drawn = 0
     const more = el("button", { type: "button", class: "plain", onclick: () => add() })
@@ -192,6 +192,7 @@ const factbook = (() => {
       remember(path("set", run), { q: box.value, sort: sort.value === set.orders[0] ? "" : sort.value, only: only.value })
       factbook.took = performance.now() - begun
     }
+    words(index)
     box.oninput = debounced(draw)
     sort.onchange = only.onchange = draw
     const tools = el("form", { class: "tools", role: "search", onsubmit: event => event.preventDefault() },
@@ -319,7 +320,7 @@ const factbook = (() => {
       say(`${total} found`)
       factbook.took = performance.now() - begun
     }
-    box.onfocus = () => sets.forEach(one => load(`${one.run}/index`))
+    box.onfocus = () => sets.forEach(async one => words(await load(`${one.run}/index`)))
     box.oninput = debounced(find)
     show(title, [], sets.length ? el("form", { class: "tools", role: "search", onsubmit: event => event.preventDefault() },
       el("label", { class: "wide" }, "Find a concept by its name or number", box)) : null, found,

@@ -70,6 +70,13 @@ def photographs(side: int) -> Callable[..., list[Tile]]:
     return tiles
 
 
+class Silent(SimpleHTTPRequestHandler):
+    """Serves files and says nothing of it."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Published:
     """A site, and where a server shows it."""
@@ -96,8 +103,7 @@ def shown(root: Path, project: Project) -> Iterator[Published]:
             site = publish(catalog, lineage, [Chosen(entry, "set", GIVEN)], new)
         took = time.perf_counter() - begun
     print(f"\n{site.files:,} files, {site.size / 1e6:.0f} MB, written in {took:.0f} s", end="")
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(root / "site"))
-    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    handler = functools.partial(Silent, directory=str(root / "site"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield Published(root / "site", f"http://127.0.0.1:{server.server_port}", entry.run)

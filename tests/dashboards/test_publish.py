@@ -17,11 +17,12 @@ from dashboards.site.content import Publisher, bare
 from dashboards.site.folder import SiteFolder, taking_the_place_of
 from dashboards.views.parts.parts import Figure, Picture, Pictures
 from dashboards.views.parts.pictures import COLOURS, PLACE, WEIGHTS, veil
+from fact.schemas import NEXT_TOKENS
 from registry.declare.licences import Permission
 from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project
 from registry.suggest import RefusalError
-from tests.dashboards import fabricate
+from tests.dashboards import fabricate, fabricate_tokens
 from tests.dashboards.fabricate import CONCEPTS, HOSTILE, run_uid
 from tests.dashboards.test_report import assert_inert, read
 
@@ -229,3 +230,30 @@ def test_an_unfinished_project_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     found = CliRunner().invoke(publish, [str(tmp_path / "site"), "--yes"])
     assert "nothing to publish" in str(found.exception)
     assert not (tmp_path / "site").exists()
+
+
+def test_neurons_of_texts_are_published_with_a_licence_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = fabricate_tokens.made(tmp_path / "project")
+    tokens, uid = fabricate_tokens.next_tokens(), run_uid("tokens", 1)
+    fabricate.store(project, "tokens", tokens, NEXT_TOKENS, uid)
+    monkeypatch.setenv(URL_VARIABLE, "off")
+    monkeypatch.setenv("FACTBOOK_PROJECT", str(project.root))
+    monkeypatch.chdir(project.root)
+
+    def first(site: str) -> dict[str, Any]:
+        words = [str(tmp_path / site), "tokens", "--yes"]
+        told(CliRunner().invoke(publish, words))
+        [page] = data(tmp_path / site, "site")["pages"]
+        found: dict[str, Any] = data(tmp_path / site, f"{page['run']}/concepts-0000")
+        return found["concepts"][0]
+
+    without = first("without")
+    assert "texts" not in without
+    assert "no licence declared" in without["note"]
+    declaration = project.root / "experiments.toml"
+    given = 'kind = "token-sequences"\nlicence = "CC-BY-SA-4.0"'
+    declaration.write_text(declaration.read_text().replace('kind = "token-sequences"', given))
+    _, token, *_ = first("with")["texts"][0]
+    assert token

@@ -46,6 +46,9 @@ TABLE = "table-of-runs"
 SHOWN = ("id", "cell", "status", "results", "loss", "started", "seconds", "size", "tags")
 LOSS = "loss"
 REFRESH, LIVE = "5s", "3s"
+MOST_SPARKS = 100
+"""Runs of a list, the first, whose losses are read."""
+
 TRAINED = ("sae", "network")
 """What runs make that log a loss."""
 
@@ -268,13 +271,14 @@ def _sparks(root: str) -> Sparks:
 
 
 def _losses(catalog: Catalog, rows: Sequence[Row]) -> list[list[float] | None]:
-    """Return the losses of runs that log some, as far as they have been read."""
+    """Return the losses of the first runs that log some, as far as they have been read."""
     sparks = _sparks(str(catalog.project.root))
-    stages = [find_stage(row.run.stage) for row in rows]
-    return [
+    stages = [find_stage(row.run.stage) for row in rows[:MOST_SPARKS]]
+    found = [
         sparks.of(catalog, row.run) if stage and stage.output.name in TRAINED else None
-        for row, stage in zip(rows, stages, strict=True)
+        for row, stage in zip(rows, stages, strict=False)
     ]
+    return found + [None] * (len(rows) - len(found))
 
 
 def _table(

@@ -26,7 +26,7 @@ COLD, WARM = 5.0, 2.0
 PREPARED = 6.0  # seconds in which a server has imported what the other pages need
 SEEN = {
     "": "Latest runs",
-    "runs": "Sort by",
+    "runs": "Filters and columns",
     "concepts": "Best label",
     "decisions": "Every concept present in the image",
 }

@@ -164,8 +164,11 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
     see(page, "Configuration")
     idle(page)
     asked(page, "run=")
+    page.get_by_text("Filters and columns").click()
     order = page.get_by_role("combobox", name="Sort by")
     assert order.input_value() == "-started", "not what concepts are sorted by"
+    page.get_by_text("Filters and columns").click()
+    order.wait_for(state="hidden")
     picture(page, "walk-4-run")
 
     choose_row(page, 0, ROW)

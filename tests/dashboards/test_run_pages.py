@@ -274,9 +274,17 @@ def brought(template: Path, folder: Path, url: str) -> Iterator[tuple[Project, D
     database.close()
 
 
-def test_notes_need_a_database_and_say_so(open_page: Open, template: Path) -> None:
-    page = open_page(template, address={"run": COMPLETED})
-    assert "need MongoDB" in told(page)
+def test_notes_need_no_database(open_page: Open, template: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(template, tmp_path / "copy", symlinks=True)
+    page = open_page(root, address={"run": COMPLETED})
+    key = f"note run {COMPLETED} 0"
+    page.text_area(key=f"{key} text").set_value("the best")
+    [save] = [button for button in page.button if button.label == "Save"]
+    save.click().run()
+    assert not page.exception
+    assert page.text[0].value == "the best"
+    page = open_page(root, address={"run": COMPLETED})
+    assert page.text[0].value == "the best"
 
 
 def test_a_note_is_kept_found_and_survives_a_sync(

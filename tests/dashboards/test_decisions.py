@@ -333,6 +333,10 @@ def test_a_name_that_repeats_the_class_stands_beside_the_next_one() -> None:
     assert told.name[1].endswith("next: texture:stripes, 0.71, at chance)")
     assert told.short(0) == f"0 · {label}, then texture:stripes"
     assert told.short(1) == f"1 · at chance: {label}", "the second too"
+    assert told.repeated == label
+    other = naming.explaining("another class")
+    assert other.called(1) == f"concept 1 (at chance: {label})"
+    assert "repeats" not in words.reason_line(decision, other)
     assert naming.explaining("another") == naming
     line = words.reason_line(decision, told)
     assert line.count("repeats the class") == 1

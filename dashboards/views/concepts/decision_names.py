@@ -91,7 +91,7 @@ class Naming:
             name={**self.name, **told},
             brief=brief,
             spoken={**self.spoken, **spoken},
-            repeated=self.name[repeating[0]] if repeating else "",
+            repeated={**self.name, **self.label}[repeating[0]] if repeating else "",
             notes=dict.fromkeys(repeating, REPEATS),
         )
 
@@ -114,7 +114,7 @@ class Naming:
             name={**self.name, **shown, **told},
             brief=left,
             spoken={**self._spoken_but(shown), **{own: f"concept {own}" for own in left}},
-            repeated=self.name[repeating[0]] if repeating else "",
+            repeated={**self.name, **self.label}[repeating[0]] if repeating else "",
             notes={own: NEXT_LABEL if own in shown else REPEATS for own in repeating},
         )
 

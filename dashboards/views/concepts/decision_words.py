@@ -57,7 +57,8 @@ def reason_line(decision: Decision, naming: Naming = NAMELESS) -> str:
     ]
     lines += [f"{percent_text(decision.others_share)} all others"] if decision.others_share else []
     lines += [f"{percent_text(decision.offset_share)} the offset"] if decision.offset_share else []
-    shown = [str(t.concept) for t in decision.for_it if t.concept in naming.spoken]
+    repeating = [own for own, note in naming.notes.items() if note == REPEATS]
+    shown = [str(t.concept) for t in decision.for_it if t.concept in repeating]
     several = len(shown) > 1
     note = (
         f" The name of concept{'s' * several} {', '.join(shown)}, {naming.repeated}, {REPEATS}."

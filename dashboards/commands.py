@@ -51,13 +51,13 @@ def publish(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Write concepts, decisions and verdicts as a static site into FOLDER.
+    """Write concepts and decisions as a static site.
 
-    Any web server shows it, and so does a browser that opens FOLDER/index.html. EXPERIMENTS are
-    names, cells, patterns or suites, by default all that have finished. Runs that were published
-    there before stay, so that links to them last. Images are written where the declaration of
-    their dataset has a licence that allows it, or says `publish = true`; else maps alone. What
-    would be published is listed first.
+    With verdicts beside names, and JSON beside each page. Any web server shows it, and so does a
+    browser that opens FOLDER/index.html. EXPERIMENTS are names, cells, patterns or suites, by
+    default all that have finished. Runs that were published there before stay, so that links to
+    them last. Images are written where the declaration of their dataset has a licence that allows
+    it, or says `publish = true`; else maps alone. What would be published is listed first.
     """
     from dashboards.site.choice import chosen_of, kept_of
     from dashboards.site.folder import published_in, taking_the_place_of

@@ -99,4 +99,4 @@ def test_a_model_has_all_that_there_is_of_it() -> None:
 def test_residuals_are_told_as_far_as_they_are_known() -> None:
     statistics = fabricate.concepts().assign(residual_mean=1e-7, residual_max=3e-6)
     told = residual_note(statistics[["residual_mean", "residual_max"]]).text
-    assert told.endswith("Mean 1e-07, largest 3e-06.")
+    assert told.endswith("Mean 10⁻⁷, largest 3 × 10⁻⁶.")

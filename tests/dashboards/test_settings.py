@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from dashboards.views.concepts.labels import LABEL, label_concepts, naming_cell, with_names
-from dashboards.views.parts.parts import Heading, Note
+from dashboards.views.parts.parts import Answer, Heading, Note
 from dashboards.views.results.view import MOST_IN_FULL, ResultView, options_of, over_seeds
 from dashboards.views.runs.settings import behind, cells_meant, first_settings, settings_of
 from registry.catalog.access import open_catalog
@@ -96,15 +96,24 @@ def test_no_seed_no_rows() -> None:
 
 
 def test_only_a_few_settings_are_told_in_full() -> None:
-    view = ResultView("x", "X", "x", "", "", lambda at: [Note(f"about {at.cell}")])
+    view = ResultView(
+        *("x", "X", "x", "", ""),
+        blocks=lambda at: [Note(f"about {at.cell}")],
+        sentence=lambda at: f"{at.cell} says it",
+        figure=lambda settings: [],
+    )
     one = view.parts({"a": xr.Dataset()})
-    assert one == [Note("about a")]
+    assert one == [Answer("a says it"), Note("about a")]
     cells = [f"c{place}" for place in range(MOST_IN_FULL + 2)]
     parts = view.parts(dict.fromkeys(cells, xr.Dataset()))
     headings = [part.text for part in parts if isinstance(part, Heading)]
     assert headings == cells[:MOST_IN_FULL]
-    assert isinstance(parts[-1], Note)
-    assert parts[-1].text.startswith("2 more settings")
+    assert [part.text for part in parts if isinstance(part, Answer)] == [
+        f"{cell}: {cell} says it" for cell in cells[:MOST_IN_FULL]
+    ]
+    notes = [part.text for part in parts if isinstance(part, Note)]
+    assert notes[0].startswith("2 more settings")
+    assert notes[1:] == [f"about {cell}" for cell in cells[:MOST_IN_FULL]]
 
 
 def test_options_are_those_of_all_datasets_once() -> None:

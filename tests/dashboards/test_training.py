@@ -18,7 +18,7 @@ def test_an_sae_has_numbers_and_curves() -> None:
     parts = sae_parts("x", fabricate_concepts.sae())
     assert isinstance(parts[0], Numbers)
     numbers = {number.label: number.value for number in parts[0].numbers}
-    assert (numbers["accuracy, spliced"], numbers["k"]) == ("75.0 %", "8")
+    assert (numbers["accuracy, spliced"], numbers["k"]) == ("75 %", "8")
     figures = [part for part in parts if isinstance(part, Figure)]
     assert [figure.title for figure in figures] == [
         "Reconstruction loss",
@@ -62,7 +62,7 @@ def test_accuracy_by_class_leaves_out_what_has_no_label() -> None:
 def test_a_network_has_numbers_and_figures() -> None:
     parts = network_parts("x", fabricate_concepts.network())
     assert isinstance(parts[0], Numbers)
-    assert [number.value for number in parts[0].numbers] == ["80.0 %", "6", "3", "12,345"]
+    assert [number.value for number in parts[0].numbers] == ["80 %", "6", "3", "12,345"]
     assert [type(part) for part in parts[1:]] == [Figure, Figure]
 
 

@@ -1,7 +1,8 @@
 """The server of the dashboard.
 
 ``factbook dashboard`` starts it, or ``streamlit run dashboards/app.py``, then with
-``-- --allow-host NAME`` for a name that it is known by elsewhere.
+``-- --allow-host NAME`` for a name that it is known by elsewhere, ``--allow-delete`` to let whoever
+reaches it delete runs.
 It serves ``pages.py`` to those who ask for it by a name of its own, and imports while nobody looks
 yet what the pages need. How it is set up by default stands in ``.streamlit/config.toml`` beside it.
 """
@@ -31,6 +32,7 @@ ADDRESS = str(config.get_option("server.address") or "0.0.0.0")
 
 _OPTIONS = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
 _OPTIONS.add_argument("--allow-host", action="append", default=[], metavar="NAME")
+_OPTIONS.add_argument("--allow-delete", action="store_true")  # see screens/removal.py
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ from dataclasses import replace
 import streamlit as st
 
 from dashboards.screens import frame as page
-from dashboards.server.hosts import is_loopback
 from dashboards.views.parts.text import literal
 from dashboards.views.runs import removal as view
 from dashboards.views.runs.advice import Advice
@@ -22,9 +21,10 @@ from registry.upkeep.deletion import Deletion, DeletionError, delete_run, plan_d
 
 ABOUT_ARCHIVE = "Leaves it out of lists. Its record and its dataset stay where they are."
 ABOUT_DELETE = "Shows what would go and what depends on it; nothing goes before you say so."
-ABOUT_OTHERS = "Others may reach this server, so runs are deleted in a terminal:"
-FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
-"""Headers of a proxy."""
+ABOUT_OTHERS = (
+    "Others may reach this server, also other users of its machine, so runs are deleted in a "
+    "terminal, or here by a server that was started with --allow-delete:"
+)
 
 _ASKED, _GONE = "removal-asked", "removal-gone"
 
@@ -49,12 +49,9 @@ def offer_removal(catalog: Catalog, run: RunView) -> None:
             _ask(catalog, run)
 
 
-def is_private() -> bool:
-    """Return whether only who works on this machine reaches the server, as far as it can tell."""
-    is_given_away = any(word.startswith("--allow-host") for word in sys.argv)
-    is_forwarded = any(name.lower() in FORWARDED for name in st.context.headers)
-    address = str(st.get_option("server.address") or "")
-    return is_loopback(address) and not is_given_away and not is_forwarded
+def may_delete() -> bool:
+    """Return whether who started the server lets its readers delete runs; it knows none of them."""
+    return "--allow-delete" in sys.argv
 
 
 def tell_removed() -> None:
@@ -101,7 +98,7 @@ def _ask(catalog: Catalog, run: RunView) -> None:
         deletion = plan_deletion(catalog, run.uid)
         for line in view.told(deletion):
             st.markdown(literal(line))
-        if not is_private():
+        if not may_delete():
             st.caption(ABOUT_OTHERS)
             st.code(shlex.join(["factbook", "delete", run.uid]), language="bash")
             st.button("Close", key=f"keep-{run.uid}", on_click=_keep(_ASKED, None))
@@ -123,7 +120,7 @@ def _delete(deletion: Deletion) -> None:
     st.session_state[_ASKED] = None
     with page.explained():
         catalog = page.open_catalog()
-        if not is_private():
+        if not may_delete():
             raise DeletionError(ABOUT_OTHERS.removesuffix(":"))
         gone = deletion.tombstone
         delete_run(catalog, deletion)

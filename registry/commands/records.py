@@ -330,10 +330,16 @@ def mongo_uri(ctx: click.Context) -> None:
     metavar="NAME",
     help="Name to answer to as well, as behind a proxy; *.example.org for all below; repeatable.",
 )
+@click.option("--allow-delete", is_flag=True, help="Let whoever reaches it delete runs.")
 @click.option("--browser", is_flag=True, help="Open a browser.")
 @all_projects_option
 def dashboard(
-    port: int, host: str, allow_host: tuple[str, ...], browser: bool, all_projects: bool
+    port: int,
+    host: str,
+    allow_host: tuple[str, ...],
+    allow_delete: bool,
+    browser: bool,
+    all_projects: bool,
 ) -> None:
     """Serve the dashboard until interrupted.
 
@@ -358,6 +364,7 @@ def dashboard(
     }
     arguments = [f"--{key}={value}" for key, value in options.items()]
     arguments += ["--", *(f"--allow-host={name}" for name in allow_host)]
+    arguments += ["--allow-delete"] if allow_delete else []
     command = [sys.executable, "-m", "streamlit", "run", str(app), *arguments]
     environment = {**os.environ, PROJECT_VARIABLE: str(project.root)}
     if all_projects:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards import pages
-from dashboards.screens import frame, removal
+from dashboards.screens import frame
 from dashboards.screens.notes import concept_notes
 from registry.catalog.notes import (
     Note,
@@ -339,7 +340,7 @@ def test_a_run_is_deleted_when_that_is_meant(
     assert f"factbook delete {uid}" in told(page)  # of a server that others may reach
     assert f"really-{uid}" not in [button.key for button in page.button]
     page.button(key=f"keep-{uid}").click().run()
-    monkeypatch.setattr(removal, "is_private", lambda: True)
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--allow-delete"])
     page.button(key=f"delete-{uid}").click().run()
     assert not page.exception
     assert "toy\\-concepts" in told(page)

@@ -74,6 +74,14 @@ class Model:
     concepts: Input | None
     device: str
 
+    @property
+    def _explainer(self) -> tuple[tuple[Any, ...], Explainer]:
+        """What explains its images, with the key of what it has explained."""
+        if self.concepts is None:
+            raise ExplainerError("the network or its concepts are not on this machine")
+        key = (*input_key(self.concepts), self.device)
+        return key, _explainer(key, self.concepts, self.device, _side_of(self.decisions))
+
     def explain(
         self,
         name: str,
@@ -88,10 +96,7 @@ class Model:
         ExplainerError
             If that cannot be done.
         """
-        if self.concepts is None:
-            raise ExplainerError("the network or its concepts are not on this machine")
-        key = (*input_key(self.concepts), self.device)
-        explainer = _explainer(key, self.concepts, self.device, _side_of(self.decisions))
+        key, explainer = self._explainer
         return _explain(key, *_named(name, uploaded), target, against, explainer, uploaded)
 
     def scale(
@@ -117,10 +122,7 @@ class Model:
         ExplainerError
             If that cannot be done.
         """
-        if self.concepts is None:
-            raise ExplainerError("the network or its concepts are not on this machine")
-        key = (*input_key(self.concepts), self.device)
-        explainer = _explainer(key, self.concepts, self.device, _side_of(self.decisions))
+        key, explainer = self._explainer
         against = int(explained["against"])
         given = int(explained["target"]), None if against < 0 else against
         opened = _opened(key, *_named(name, uploaded), *given, explainer, uploaded)

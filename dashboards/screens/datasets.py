@@ -22,7 +22,10 @@ from dashboards.views.concepts import labels
 from dashboards.views.concepts import passages as texts
 from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.labels import NEXT_LABELS
-from dashboards.views.concepts.neurons import as_concepts, is_of_neurons, with_statistics
+from dashboards.views.concepts.neurons import (
+    as_concepts,
+    small_part,
+)
 from dashboards.views.concepts.one_concept import unit_directions
 from dashboards.views.concepts.training import WEIGHTS
 from dashboards.views.parts.parts import Passage, Picture, Pictures
@@ -166,9 +169,6 @@ MOST_LOOKED_AT = 60
 NEXT_TOKENS = "next_tokens"
 SETS = ("concepts", "activations", NEXT_TOKENS)
 """Schemas of what a page shows one by one: concepts and neurons in images, next tokens in texts."""
-
-OF_IMAGES = ("label", "prediction", "target")
-"""What is read of every image."""
 
 
 @dataclass(frozen=True)
@@ -370,14 +370,7 @@ def _matchings(
 @st.cache_resource(max_entries=8, show_spinner="Reading the concepts …")
 def statistics(made: Made) -> xr.Dataset:
     """Return what is small of a concepts dataset: scalars, and what concepts and images have."""
-    dataset = concepts_of(made)
-    left_out = [
-        name
-        for name, variable in dataset.data_vars.items()
-        if variable.ndim > 1 or ("image" in variable.dims and name not in OF_IMAGES)
-    ]
-    counted = with_statistics(dataset) if is_of_neurons(dataset) else dataset
-    return counted.drop_vars(left_out).load()
+    return small_part(concepts_of(made))
 
 
 def concepts_of(made: Made) -> xr.Dataset:

@@ -28,7 +28,7 @@ from dashboards.views.concepts.neurons import (
     as_concepts,
     is_of_neurons,
     neurons_note,
-    with_statistics,
+    small_part,
 )
 from dashboards.views.concepts.training import WEIGHTS
 from dashboards.views.parts.parts import Part, Pictures, numbers_of
@@ -53,8 +53,6 @@ THREADS = 4
 SIMILAR, MOST_DECISIONS, MOST_MATCHINGS = 6, 12, 3
 MOST_IMAGES, LEAST_IMAGES, ALL_IMAGES = 6, 2, 32_768
 """Images of a concept, at most and at least; of all concepts of a set together, in between."""
-
-OF_IMAGES = ("label", "prediction", "target")
 
 
 def images_of_each(concepts: int) -> int:
@@ -129,7 +127,7 @@ def open_set(lineage: Lineage, entry: Entry) -> ConceptSet:
     beside = {s: made for s, made in chosen.items() if made is not None and made.folder is not None}
     found = {schema: _read(made, schema) for schema, made in beside.items()}
     found = {schema: found.get(schema) for schema in makers}
-    statistics = _statistics(as_concepts(texts.as_concepts(opened)))
+    statistics = small_part(as_concepts(texts.as_concepts(opened)))
     names = found["names"]
     namers = labels.namers_of(names) if names is not None else []
     namer = namers[labels.preferred_namer(namers)] if namers else ""
@@ -155,16 +153,6 @@ def _read(made: Entry, schema: str) -> xr.Dataset | None:
             return open_made(made.folder, made.stage)[wanted].load()
         return open_made(made.folder, made.stage)
     return None
-
-
-def _statistics(dataset: xr.Dataset) -> xr.Dataset:
-    left_out = [
-        name
-        for name, variable in dataset.data_vars.items()
-        if variable.ndim > 1 or ("image" in variable.dims and name not in OF_IMAGES)
-    ]
-    counted = with_statistics(dataset) if is_of_neurons(dataset) else dataset
-    return counted.drop_vars(left_out).load()
 
 
 def _matchings(lineage: Lineage, name: str, sae: str) -> Iterator[tuple[xr.Dataset, str, bool]]:

@@ -18,12 +18,9 @@ from dashboards.site.concept_sets import Writer, about_set, images_of_each, open
 from dashboards.site.content import Block, Publisher, plain
 from dashboards.site.folder import FORMAT, MADE_BY, SiteFolder, number
 from dashboards.views.concepts.decision import of_stored
-from dashboards.views.concepts.decision_names import NAMELESS, Naming, naming_of
-from dashboards.views.concepts.decisions import decision_parts
-from dashboards.views.concepts.labels import namers_of, preferred_namer
+from dashboards.views.concepts.decisions import decision_parts, known_naming
 from dashboards.views.parts.parts import Heading, Part, Table, file_name
-from dashboards.views.runs.advice import EXPECTED
-from dashboards.views.runs.datasets import open_made, read_small
+from dashboards.views.runs.datasets import open_made
 from dashboards.views.runs.one_run import settings_frame
 from dashboards.views.runs.settings import behind, maker_of
 from dashboards.views.sections import dataset_parts, meaning_of
@@ -230,7 +227,7 @@ def _decisions(catalog: Catalog, lineage: Lineage, one: Chosen, publisher: Publi
     assert entry.folder is not None
     stored = open_made(entry.folder, entry.stage)
     concepts = entry.needs.get("concepts", "")
-    naming = _naming(lineage, concepts)
+    naming = known_naming(lineage, concepts if concepts in lineage.entries else "")
     of_set = lineage.entries[concepts].run if concepts in lineage.entries else ""
     index = []
     for place, image in enumerate(stored["image"].values.astype(str).tolist()):
@@ -258,20 +255,6 @@ def _decisions(catalog: Catalog, lineage: Lineage, one: Chosen, publisher: Publi
     site.data(f"{entry.run}/index", {"set": of_set, "decisions": index})
     wrong = sum(one["label"] not in ("", one["prediction"]) for one in index)
     return _page(one, site, count=len(index), wrong=wrong, wall=index[:WALL])
-
-
-def _naming(lineage: Lineage, concepts: str) -> Naming:
-    """Return the preferred names of some concepts, if there are any."""
-    maker = maker_of(lineage, concepts, "names") if concepts in lineage.entries else ""
-    made = lineage.entries.get(maker)
-    if made is None or made.folder is None:
-        return NAMELESS
-    try:
-        names = read_small(made.folder, made.stage)
-    except EXPECTED:
-        return NAMELESS
-    namers = namers_of(names)
-    return naming_of(names, namers[preferred_namer(namers)])
 
 
 # -- results -------------------------------------------------------------------------------------

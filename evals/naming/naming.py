@@ -90,6 +90,11 @@ class NamingOptions:
         unless that is at chance, and else the best of all. The permutations choose likewise.
     block_size, workers : int, optional
         Concepts that are scored at once, and in how many threads.
+
+    Raises
+    ------
+    ValueError
+        A value out of its range.
     """
 
     parameters: Parameters = DEFAULTS
@@ -305,7 +310,6 @@ class Namer:
         classes: Iterable[str] = (),
     ) -> Namer:
         """Prepare what `choose_names` describes; labels are read here, presences later."""
-        require_chance(options.prefer, options.n_permutations)
         tolerance = Tolerance(find_metrics(metrics))
         rows = tuple(tolerance.rows)
         presence, every_label = align(presence, labels)

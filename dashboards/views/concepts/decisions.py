@@ -80,7 +80,7 @@ def report_parts(catalog: Catalog, cell: str, decisions: xr.Dataset) -> list[Par
     """
     images = decisions["image"].values.astype(str).tolist()
     lineage = catalog.lineage()
-    naming = _known_naming(lineage, lineage.entries[cell].needs.get("concepts", ""))
+    naming = known_naming(lineage, lineage.entries[cell].needs.get("concepts", ""))
     parts: list[Part] = [Note(MEANING)]
     for image in images[:MOST_REPORTED]:
         decision = of_stored(decisions, image)
@@ -91,7 +91,7 @@ def report_parts(catalog: Catalog, cell: str, decisions: xr.Dataset) -> list[Par
     return parts
 
 
-def _known_naming(lineage: Lineage, concepts: str) -> Naming:
+def known_naming(lineage: Lineage, concepts: str) -> Naming:
     """Return the preferred names of some concepts, if there are any."""
     entry = lineage.entries.get(maker_of(lineage, concepts, "names") if concepts else "")
     with suppress(*EXPECTED):

@@ -108,3 +108,18 @@ def why_no_decisions(entry: Entry, lineage: Lineage) -> Advice:
 def _of_network(lineage: Lineage, network: str) -> list[Entry]:
     """Return what was made from a network."""
     return [one for one in lineage.entries.values() if one.needs.get("network") == network]
+
+
+OF_IMAGES = ("label", "prediction", "target")
+"""What is small although images have it."""
+
+
+def small_part(dataset: xr.Dataset) -> xr.Dataset:
+    """Return what is small of concepts or neurons: scalars, and what each and each image have."""
+    left_out = [
+        name
+        for name, variable in dataset.data_vars.items()
+        if variable.ndim > 1 or ("image" in variable.dims and name not in OF_IMAGES)
+    ]
+    counted = with_statistics(dataset) if is_of_neurons(dataset) else dataset
+    return counted.drop_vars(left_out).load()

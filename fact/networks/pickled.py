@@ -232,7 +232,10 @@ def _read_legacy(file: IO[bytes]) -> _Read:
     storages = {}
     for key in map(as_text, _Unpickler(file).load()):
         storage = unpickler.storages[key]
-        count = int.from_bytes(file.read(8), "little")
+        length = file.read(8)
+        if len(length) < 8:
+            raise PickleError(f"it ends before storage {key}: is the file cut short?")
+        count = int.from_bytes(length, "little")
         if count != storage.count:
             raise PickleError(
                 f"storage {key} has {counted(count, 'number')}; expected {storage.count}"

@@ -54,6 +54,8 @@ class Fault:
         Whether the call is a write of which half is done first.
     seconds : float or None
         Wait so long before the call goes on; None means the process is sent the signal.
+    until : Path or None
+        The wait ends earlier when this file is there.
     signal : int
         By default the process is killed.
     """
@@ -63,6 +65,7 @@ class Fault:
     number: int = 1
     torn: bool = False
     seconds: float | None = None
+    until: Path | None = None
     signal: int = signal.SIGKILL
 
     def __str__(self) -> str:
@@ -256,7 +259,9 @@ class _Watch:
             if fault.number not in (0, self.counted):
                 return
         if fault.seconds is not None:
-            time.sleep(fault.seconds)
+            end = time.monotonic() + fault.seconds
+            while not (fault.until and fault.until.exists()) and time.monotonic() < end:
+                time.sleep(min(0.02, fault.seconds))
             return
         if fault.torn:
             half()

@@ -74,8 +74,8 @@ def test_two_drivers_at_once_share_the_parts(site: Site, reference: Reference, t
 def test_a_driver_goes_on_where_another_is_killed_at_a_part(
     site: Site, reference: Reference
 ) -> None:
-    slow = Fault(PART.call, PART.path, 2, seconds=3.0)
-    first = site.start(*RUN, fault=slow)
+    held = Fault(PART.call, PART.path, 2, seconds=600)  # until it is killed
+    first = site.start(*RUN, fault=held)
     while len(list(site.root.glob("artifacts/parts/*/partial/output/part-*.nc"))) < 1:
         assert not first.has_ended, first.printed
         time.sleep(0.02)

@@ -14,6 +14,7 @@ from tests.faults.conftest import Reference, Site, has_status
 
 TASK = "artifacts/twice/HASH"
 RUN = ("factbook", "run", "twice", "--here")
+STATE = Fault("os.rename", "artifacts/training/HASH/partial/state.HASH.npz")
 
 
 def start_together(
@@ -81,8 +82,9 @@ def test_a_task_that_is_started_several_times_at_once_is_made_once(
 def test_who_comes_second_does_as_asked(
     site: Site, reference: Reference, words: tuple[str, ...], status: int
 ) -> None:
-    step = Fault("os.rename", "artifacts/training/HASH/partial/state.HASH.npz", 3, seconds=4.0)
-    first = site.start("factbook", "run", "training", "--here", fault=step)
+    free = site.root.parent / "free"
+    held = Fault(STATE.call, STATE.path, 3, seconds=120, until=free)
+    first = site.start("factbook", "run", "training", "--here", fault=held)
     while not list(site.root.glob(".factbook/journal/*/progress.json")):
         assert not first.has_ended, first.printed
         time.sleep(0.02)
@@ -90,6 +92,7 @@ def test_who_comes_second_does_as_asked(
     assert second.wait() == status, second.printed
     assert ("is at " in second.printed) == bool(status)
     assert "Traceback" not in second.printed
+    free.touch()
     assert first.wait() == 0, first.printed
     assert set(site.runs()) == {("training", "COMPLETED")}
     assert len(site.runs()) == (1 if status else 2)
@@ -97,8 +100,8 @@ def test_who_comes_second_does_as_asked(
 
 
 def test_who_waits_takes_over_from_one_that_is_killed(site: Site, reference: Reference) -> None:
-    step = Fault("os.rename", "artifacts/training/HASH/partial/state.HASH.npz", 6, seconds=3.0)
-    first = site.start("factbook", "run", "training", "--here", fault=step)
+    held = Fault(STATE.call, STATE.path, 6, seconds=120)  # until it is killed
+    first = site.start("factbook", "run", "training", "--here", fault=held)
     while not list(site.root.glob(".factbook/journal/*/progress.json")):
         assert not first.has_ended, first.printed
         time.sleep(0.02)

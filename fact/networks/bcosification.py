@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
+from torch import nn
 
 from fact.data.images import ImageDataset
 from fact.networks.bcosify import ConversionError, Recipe, bcosify, examine, steps
@@ -48,7 +50,9 @@ def bcosify_network(config: BcosifyConfig, inputs: Inputs, run: Run) -> xr.Datas
     converted = bcosify(original, _few(images, trained[0], original), Recipe(b=config.b))
     measured = measure_steps(original, images, tested, config.b)
     sys.stdout.write(measured.told())
-    network = _drawn_anew(converted, config.seed) if config.from_scratch else converted
+    network = draw_anew(converted, config.seed) if config.from_scratch else converted
+    if zero := _zero_layers(network.module):
+        sys.stdout.write(f"all weights are 0, and stay so: {', '.join(zero)}\n")
 
     def evaluate() -> float:
         return _accuracy(predict_logits(network, images, tested[0]), tested[1])
@@ -196,10 +200,29 @@ def _labelled(
     return ids, labels
 
 
-def _drawn_anew(network: Network, seed: int) -> Network:
+def draw_anew(network: Network, seed: int) -> Network:
+    """Return a network of the same structure with weights drawn from a seed.
+
+    Layers that an ordinary network may begin with at 0, as torchvision's ViTs do with their head,
+    are drawn as torch draws any layer: where B exceeds 1, the gradient of weights at 0 is 0.
+    """
     assert network.architecture is not None
-    module = network.architecture.build(seed).to(network.device, network.dtype)
-    return replace(network, module=module.eval())
+    module = network.architecture.build(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for part in _zero_layers(module).values():
+            part.reset_parameters()
+    return replace(network, module=module.to(network.device, network.dtype).eval())
+
+
+def _zero_layers(module: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
+    """Return layers whose weights are all 0, by name."""
+    layers = {
+        name: part
+        for name, part in module.named_modules()
+        if isinstance(part, (nn.Linear, nn.Conv2d))
+    }
+    return {name: part for name, part in layers.items() if not part.weight.any()}
 
 
 def _proven(network: Network, images: ImageDataset, ids: NDArray[np.str_]) -> Network:

@@ -157,7 +157,7 @@ def build_bcosified(
 ) -> nn.Module:
     """Return an untrained network with the structure of a converted one."""
     known = {**anatomy, "embeddings": tuple(anatomy["embeddings"])}
-    return convert(Architecture(**original).build(), Anatomy(**known), Recipe(**recipe))
+    return convert(Architecture(**original).draw(), Anatomy(**known), Recipe(**recipe))
 
 
 # --- what becomes of each layer -----------------------------------------------------------------

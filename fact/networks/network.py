@@ -61,13 +61,20 @@ class Architecture:
         NetworkError
             If there is no such builder; with the nearest name.
         """
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return self.draw()
+
+    def draw(self) -> nn.Module:
+        """Return the module with random weights from torch's generator as it stands.
+
+        For builders that build upon another; errors are those of :meth:`build`.
+        """
         if self.builder not in _BUILDERS:
             raise NetworkError(
                 f"unknown builder {self.builder!r}{nearest(self.builder, _BUILDERS)}"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            return _BUILDERS[self.builder](**self.settings)
+        return _BUILDERS[self.builder](**self.settings)
 
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {}

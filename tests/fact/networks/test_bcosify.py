@@ -456,6 +456,31 @@ def test_a_first_look_names_what_cannot_be_converted_before_a_suite_runs(monkeyp
         look(replace(ordinary("cnn"), name="cnn", classes=("x", "y", "z")))
 
 
+@pytest.mark.parametrize("name", ["cnn", "vit"])
+def test_every_layer_of_a_network_drawn_anew_learns(name):
+    """A ViT of torchvision begins with a head of zeros, where a B-cos layer's gradient is 0."""
+    from fact.networks.bcosification import draw_anew
+
+    network = small_standard(CONFIGS[name], tiny.CLASSES, SIDE)
+    if name == "vit":
+        assert not network.module.heads.head.weight.any()
+    pixels = tiny.images(6, SIDE)
+    drawn, again, other = (draw_anew(bcosify(network, pixels), seed) for seed in (1, 1, 2))
+    drawn.module.train().requires_grad_(True)
+    labels = torch.arange(6) % len(tiny.CLASSES)
+    functional.cross_entropy(drawn.module(drawn.encode(pixels)), labels).backward()
+    for (key, weights), same, different in zip(
+        drawn.module.named_parameters(),
+        again.module.parameters(),
+        other.module.parameters(),
+        strict=True,
+    ):
+        torch.testing.assert_close(weights, same)
+        if weights.ndim > 1 and "bias" not in key:
+            assert weights.grad.any(), key
+            assert not torch.equal(weights, different) or "token" in key, key
+
+
 # --- the grid pointing game -----------------------------------------------------------------------
 
 

@@ -13,9 +13,9 @@ from dashboards.screens import frame as page
 from dashboards.views.parts.text import literal
 from dashboards.views.runs import removal as view
 from dashboards.views.runs.advice import Advice
-from dashboards.views.runs.runs import ARCHIVED, named_runs, run_key
+from dashboards.views.runs.runs import named_runs, run_key
 from registry.catalog.access import Catalog
-from registry.catalog.notes import run_subject
+from registry.catalog.notes import ARCHIVED, run_subject
 from registry.catalog.runs import RunView
 from registry.upkeep.deletion import Deletion, DeletionError, delete_run, plan_deletion
 

@@ -27,6 +27,9 @@ COLLECTION = "factbook_notes"
 NOTES_FILE = "notes.jsonl"
 """In the state folder of a project without a database."""
 
+ARCHIVED = "archived"
+"""Tag of a run that lists leave out; its dataset is where it was."""
+
 NOTED = ("tags", "note")
 """Columns of a table of runs that notes fill."""
 

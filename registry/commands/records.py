@@ -21,6 +21,7 @@ import click
 from rich.markup import escape
 
 from registry.catalog.access import Catalog, open_catalog
+from registry.catalog.notes import ARCHIVED, NoteSubject, run_subject
 from registry.catalog.runs import RunView, is_run, source_diff
 from registry.commands.tasks import HELP, project_here, root_here
 from registry.declare.declaration import PROJECT_VARIABLE
@@ -77,6 +78,7 @@ def catalog_here(all_projects: bool = False) -> Catalog:
     show_default=True,
     help="How many; 0 for all.",
 )
+@click.option("--archived", is_flag=True, help="Archived runs too; also where tags are asked for.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with all columns.")
 @all_projects_option
 def runs(
@@ -86,22 +88,27 @@ def runs(
     where: tuple[str, ...],
     sort: str,
     limit: int,
+    archived: bool,
     as_csv: bool,
     all_projects: bool,
 ) -> None:
     """List runs; of one EXPERIMENT or cell if it is named."""
     catalog = catalog_here(all_projects)
+    left_out = set() if archived or "tags" in " ".join(where) else _archived(catalog)
     try:
-        found = catalog.runs(
+        matching = catalog.runs(
             experiment=experiment,
             stage=stage,
             status=status and status.upper(),
             where=where,
             sort=sort,
-            limit=limit or None,
+            limit=limit + len(left_out) if limit else None,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    found = [view for view in matching if run_subject(view) not in left_out][: limit or None]
+    if n_archived := sum(run_subject(view) in left_out for view in matching):
+        err.print(f"{counted(n_archived, 'archived run')} left out; --archived shows all")
     if as_csv:
         _write_csv([view.row() for view in found])
         return
@@ -116,6 +123,11 @@ def runs(
         print_table(("project", *columns), rows)
     else:
         print_table(columns, map(_run_row, found))
+
+
+def _archived(catalog: Catalog) -> set[NoteSubject]:
+    notes = catalog.note_book.find().values()
+    return {note.subject for note in notes if note.subject.kind == "run" and ARCHIVED in note.tags}
 
 
 def _run_row(view: RunView) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from registry import cli
+from registry.catalog.access import open_catalog
+from registry.catalog.notes import ARCHIVED, Note, run_subject
 from registry.cli import COMMAND_GROUP, main
 from registry.commands.records import both_ends
 from registry.mongo import server
@@ -436,6 +439,24 @@ def test_runs(lab: Lab) -> None:
     nothing = typed("runs", "twise")
     assert (nothing.exit_code, nothing.stdout) == (0, "")
     assert nothing.stderr == "No runs match; did you mean 'twice'?\n"
+
+
+def test_archived_runs_are_left_out_and_counted(lab: Lab) -> None:
+    every = rows(printed("runs", "sweep", "-n", "0"))[1:]
+    with open_catalog(lab.root) as catalog:
+        run = catalog.runs(experiment="sweep")[0]
+        kept = catalog.note_book.write(Note(run_subject(run), tags=(ARCHIVED,)))
+        try:
+            told = typed("runs", "sweep", "-n", "2")
+            assert [row[0] for row in rows(told.stdout)[1:]] == [row[0] for row in every[1:3]]
+            assert told.stderr == "1 archived run left out; --archived shows all\n"
+            assert len(rows(typed("runs", "sweep", "--csv", "-n", "0").stdout)) == len(every)
+            for words in (("--archived",), ("--where", "tags~archived, config.seed>=0")):
+                shown = typed("runs", "sweep", "-n", "0", *words)
+                assert every[0][0] in {row[0] for row in rows(shown.stdout)[1:]}
+                assert shown.stderr == ""
+        finally:
+            catalog.note_book.write(replace(kept, tags=()))
 
 
 def test_runs_as_csv(lab: Lab) -> None:

@@ -27,16 +27,13 @@ from registry.catalog.conditions import (
     moment_of,
     require_columns,
 )
-from registry.catalog.notes import NOTED, Note
+from registry.catalog.notes import ARCHIVED, NOTED, Note
 from registry.catalog.runs import COLUMNS, RunView
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 NEWEST_FIRST = "-started"
 LIMITS = (50, 200, 1000, 10_000)
 FEW_RESULTS = 3
-ARCHIVED = "archived"
-"""Tag of a run that lists leave out; its dataset is where it was."""
-
 SIZE, RESULTS = "size", "results"
 """Columns of a table of runs that stand in no record as they are shown."""
 

@@ -80,8 +80,8 @@ docs: $(READY)  ## the site, strictly: docs/_build/html/index.html
 
 check: lint types contracts docs test  ## format, lint, types, import contracts, site, tests
 
-bench: $(READY)  ## the measured ratios
-	$(BIN)/python -m pytest -m benchmark tests/benchmarks -s
+bench: $(READY)  ## the measured ratios as one table; BENCH="sae_step records" takes some
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 dashboard: $(READY)  ## open the dashboard
 	$(BIN)/factbook dashboard

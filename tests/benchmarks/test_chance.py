@@ -6,9 +6,6 @@ by the same kernels: a permutation must cost less than naming once does.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import xarray as xr
@@ -16,6 +13,8 @@ import xarray as xr
 from evals.metrics.registered import list_metrics
 from evals.metrics.table import Parameters
 from evals.naming.naming import Namer, NamingOptions
+from tests.benchmarks.clock import least
+from tests.benchmarks.table import Table
 
 pytestmark = pytest.mark.benchmark
 
@@ -43,18 +42,9 @@ def make(n_inputs: int, n_concepts: int, n_labels: int, kinds: bool) -> tuple[xr
     )
 
 
-def fastest(work: Callable[[], object]) -> float:
-    seconds = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
 @pytest.mark.parametrize("prefer", ["best", "concepts"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_permutation_costs_less_than_naming_once(shape, prefer, capsys):
+def test_a_permutation_costs_less_than_naming_once(shape: str, prefer: str, table: Table) -> None:
     *sizes, metrics = SHAPES[shape]
     options = NamingOptions(
         Parameters(alpha=0.02), n_bootstrap=0, n_permutations=N_PERMUTATIONS, prefer=prefer
@@ -62,8 +52,6 @@ def test_a_permutation_costs_less_than_naming_once(shape, prefer, capsys):
     pair = make(*sizes, kinds=prefer == "concepts")
     naming = Namer.of(*pair, metrics or tuple(list_metrics()), options, sanity={})
     list(naming.parts())  # what is prepared of labels is kept
-    once = fastest(lambda: list(naming.parts()))
-    ratio = fastest(naming.test) / N_PERMUTATIONS / once
-    with capsys.disabled():
-        print(f"\n{shape}, {prefer}: {ratio:.2f} of naming once ({once:.2f} s)", end="")
-    assert ratio < LIMIT
+    once, all_of_them = least(lambda: list(naming.parts()), naming.test, rounds=ROUNDS)
+    own = all_of_them / N_PERMUTATIONS
+    table.costs(f"a permutation, {shape}, {prefer}", own, once, LIMIT, against="naming once")

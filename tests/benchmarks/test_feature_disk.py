@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,9 @@ from registry.store.datasets import write_dataset
 from registry.store.durable import sync
 from registry.store.manifest import Provenance
 from registry.store.shards import ShardWriter
+from tests.benchmarks.clock import least
 from tests.benchmarks.memory import limited
+from tests.benchmarks.table import Table
 
 pytestmark = pytest.mark.benchmark
 
@@ -37,17 +39,6 @@ N_SAMPLES = 32 * 2**20 // (4 * N_CHANNELS)  # of a part, as they are collected
 SUMMARY = xr.Dataset(
     {"root_mean_square": 1.0, "n_samples": np.int64(1), "n_images": 1, "n_held_out": 0}
 )
-
-
-def least(*calls: Callable[[int], None], rounds: int = 5) -> list[float]:
-    """Return the least seconds of each call, all called in turn once a round."""
-    taken: list[list[float]] = [[] for _ in calls]
-    for number in range(rounds):
-        for call, seconds in zip(calls, taken, strict=True):
-            start = time.perf_counter()
-            call(number)
-            seconds.append(time.perf_counter() - start)
-    return list(map(min, taken))
 
 
 def part(index: int, n_samples: int = N_SAMPLES, n_channels: int = N_CHANNELS) -> xr.Dataset:
@@ -87,7 +78,7 @@ def copy(source: Path, folder: Path) -> None:
     sync(folder)
 
 
-def test_features_are_written_as_fast_as_files_are_copied(tmp_path: Path) -> None:
+def test_features_are_written_as_fast_as_files_are_copied(tmp_path: Path, table: Table) -> None:
     """The bound is on the processor's time: two cores that are free must suffice for it.
 
     On cores that others use, a copy hardly takes any of their time, and this waits for it: every
@@ -98,17 +89,20 @@ def test_features_are_written_as_fast_as_files_are_copied(tmp_path: Path) -> Non
     write(parts, source := tmp_path / "source")
     size = sum(path.stat().st_size for path in source.iterdir()) / 2**20
 
-    def written(number: int) -> None:
-        start = time.process_time()
-        write(parts, tmp_path / f"written-{number}")
+    numbers = count()
+
+    def written() -> None:
+        start, folder = time.process_time(), tmp_path / f"written-{next(numbers)}"
+        write(parts, folder)
         processor.append(time.process_time() - start)
-        shutil.rmtree(tmp_path / f"written-{number}")
+        shutil.rmtree(folder)
 
-    def copied(number: int) -> None:
-        copy(source, tmp_path / f"copied-{number}")
-        shutil.rmtree(tmp_path / f"copied-{number}")
+    def copied() -> None:
+        folder = tmp_path / f"copied-{next(numbers)}"
+        copy(source, folder)
+        shutil.rmtree(folder)
 
-    def hashed(_number: int) -> None:
+    def hashed() -> None:
         start = time.process_time()
         for one in parts:
             hashlib.sha256(one["feature"].values)
@@ -116,17 +110,25 @@ def test_features_are_written_as_fast_as_files_are_copied(tmp_path: Path) -> Non
 
     hashing: list[float] = []
     ours, theirs, _ = least(written, copied, hashed)
-    possible = 2 * theirs / min(processor)
-    sys.__stdout__.write(
-        f"\n{size:,.0f} MiB of features: written at {size / ours:,.0f} MiB/s, copied at "
-        f"{size / theirs:,.0f} MiB/s, {theirs / ours:.2f}; in {min(processor):.2f} s of the "
-        f"processor, of which 3 hashes take {3 * min(hashing):.2f} s; with two free cores "
-        f"{possible:.2f}\n"
+    table.faster(
+        f"rate of writing {size:,.0f} MiB of features",
+        ours,
+        theirs,
+        None,
+        against="copy",
+        asked=0.8,
     )
-    assert possible >= 0.8
+    table.faster(
+        "the same, by what two free cores can do",
+        min(processor) / 2,
+        theirs,
+        0.8,
+        against="copy",
+        note=f"half of the processor's time, of which 3 hashes take {3 * min(hashing):.2f} s",
+    )
 
 
-def test_the_loop_that_collects_hardly_waits_for_the_disk(tmp_path: Path) -> None:
+def test_the_loop_that_collects_hardly_waits_for_the_disk(tmp_path: Path, table: Table) -> None:
     """The demo's network and samples of an image; of a larger one less is written in that time.
 
     The bound is on the loop's own processor time and on what it waits for the writer: on cores that
@@ -136,8 +138,10 @@ def test_the_loop_that_collects_hardly_waits_for_the_disk(tmp_path: Path) -> Non
     pixels = np.random.default_rng(0).integers(0, 256, (64, 28, 28, 3), dtype=np.uint8)
     per_part = 64
 
-    def collect(number: int, writer: ShardWriter | None) -> None:
-        generator, waited = np.random.default_rng(number), 0.0
+    numbers = count()
+
+    def collect(writer: ShardWriter | None) -> None:
+        generator, waited = np.random.default_rng(0), 0.0
         wall, own = time.perf_counter(), time.thread_time()
         for index in range(6):
             drawn = [
@@ -159,23 +163,23 @@ def test_the_loop_that_collects_hardly_waits_for_the_disk(tmp_path: Path) -> Non
         wall, own = time.perf_counter() - wall, time.thread_time() - own + waited
         taken[writer is not None].append((wall, own))
 
-    def with_writing(number: int) -> None:
-        with ShardWriter(tmp_path / f"{number}", FEATURES) as writer:
-            collect(number, writer)
+    def with_writing() -> None:
+        with ShardWriter(tmp_path / f"{next(numbers)}", FEATURES) as writer:
+            collect(writer)
 
     taken: tuple[list[tuple[float, float]], list[tuple[float, float]]] = [], []
-    least(lambda number: collect(number, None), with_writing)
+    least(lambda: collect(None), with_writing)
     size = sum(path.stat().st_size for path in (tmp_path / "0").iterdir()) / 2**20
     (alone, own_alone), (beside, own) = (map(min, zip(*both, strict=True)) for both in taken)
-    sys.__stdout__.write(
-        f"\n{size:,.0f} MiB of features: collected in {alone:.2f} s, and written behind that in "
-        f"{beside:.2f} s, {beside / alone:.2f}; of the loop's own {own_alone:.2f} s it became "
-        f"{own:.2f} s, waits included, {own / own_alone:.2f}\n"
-    )
-    assert own <= 1.1 * own_alone
+    name = f"collecting {size:,.0f} MiB and writing them"
+    table.costs(name, beside, alone, None, against="collecting", asked=1.1)
+    note = "the loop's own processor time, and what it waits for the writer"
+    table.costs("the same, of the loop", own, own_alone, 1.1, against="collecting", note=note)
 
 
-def test_training_on_ten_times_the_memory_is_as_fast_as_in_memory(tmp_path: Path) -> None:
+def test_training_on_ten_times_the_memory_is_as_fast_as_in_memory(
+    tmp_path: Path, table: Table
+) -> None:
     """Samples take a tenth of them; a step, reading and the page cache get 128 MiB of their own."""
     n_parts, n_samples, batch = 10, 2**14, 1024
     with ShardWriter(tmp_path, FEATURES) as writer:
@@ -200,23 +204,17 @@ def test_training_on_ten_times_the_memory_is_as_fast_as_in_memory(tmp_path: Path
     have_all, have_a_tenth = training(size), training(size // 10)
     is_limited = []
 
-    def in_memory(_number: int) -> None:
-        have_all()
-
-    def from_disk(_number: int) -> None:
+    def from_disk() -> None:
         for path in tmp_path.iterdir():
             drop_from_cache(path)
         with limited(2**27) as is_here:
             is_limited.append(is_here)
             have_a_tenth()
 
-    ours, theirs = least(from_disk, in_memory, rounds=3)
-    sys.__stdout__.write(
-        f"\n{size / 2**20:,.0f} MiB of features, an epoch: in memory {theirs:.2f} s, with a "
-        f"tenth of it {ours:.2f} s ({size / 2**20 / ours:,.0f} MiB/s read; "
-        f"{'' if all(is_limited) else 'not '}limited), {theirs / ours:.2f}\n"
-    )
-    assert theirs / ours >= 0.9
+    ours, theirs = least(from_disk, have_all, rounds=3)
+    name = f"training on {size / 2**20:,.0f} MiB, a tenth in memory"
+    note = f"memory was {'' if all(is_limited) else 'not '}limited by a control group"
+    table.faster(name, ours, theirs, 0.9, against="all in memory", asked=0.9, note=note)
 
 
 def drop_from_cache(path: Path) -> None:

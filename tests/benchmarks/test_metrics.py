@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +18,8 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 
 import evals
+from tests.benchmarks.clock import least
+from tests.benchmarks.table import Table
 
 pytestmark = pytest.mark.benchmark
 
@@ -76,46 +77,36 @@ RATIOS = {
     "spearman_correlation": 5,
     "correlation": 5,
 }
+UNASKED = {"f1_score", "correlation"}
 SWEEPS: dict[str, tuple[Pair, float]] = {"wpmi": (wpmi_grid, 100), "iou": (contingency_sweep, 40)}
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def loop(baseline: Pair, activations, labels, side: int) -> np.ndarray:
     return np.array([[baseline(a, c) for c in labels.T[:side]] for a in activations.T[:side]])
 
 
-def compare(name: str, ours: Callable[[], object], pair: Pair, side: int) -> float:
-    """Return how many times faster all pairs at once are than one after another."""
+def compare(ours: Callable[[], object], pair: Pair, side: int) -> tuple[float, float]:
+    """Return the seconds of all pairs at once, and of one after another."""
     arrays = make_arrays()
-    fast, slow = [], []
-    for _ in range(ROUNDS):
-        fast.append(seconds(ours))
-        slow.append(seconds(lambda: loop(pair, *arrays, side)) / side**2)
-    ratio = np.median(slow) * N_NEURONS * N_CONCEPTS / np.median(fast)
-    sys.__stdout__.write(
-        f"\n{name}: {np.median(fast):.3f} s, {ratio:,.0f} times the pair-by-pair speed\n"
-    )
-    return float(ratio)
+    fast, slow = least(ours, lambda: loop(pair, *arrays, side), rounds=ROUNDS)
+    return fast, slow / side**2 * N_NEURONS * N_CONCEPTS
 
 
 @pytest.mark.parametrize("name", RATIOS)
-def test_faster_than_pair_by_pair(name):
+def test_faster_than_pair_by_pair(name: str, table: Table) -> None:
     activations, labels = make_arrays()
     metric, baseline = evals.find_metric(name), BASELINES[name]
     ours = metric(activations, labels, alpha=ALPHA)  # compiles
     np.testing.assert_allclose(ours[:3, :3], loop(baseline, activations, labels, 3), rtol=1e-9)
-    ratio = compare(name, lambda: metric(activations, labels, alpha=ALPHA), baseline, 8)
-    assert ratio >= RATIOS[name]
+    sides = compare(lambda: metric(activations, labels, alpha=ALPHA), baseline, 8)
+    wanted = RATIOS[name]
+    asked = None if name in UNASKED else wanted
+    table.faster(f"{name}, all pairs", *sides, wanted, against="pair by pair", asked=asked)
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_sweeps_are_faster_than_pair_by_pair(name):
-    pair, least = SWEEPS[name]
+def test_sweeps_are_faster_than_pair_by_pair(name: str, table: Table) -> None:
+    pair, wanted = SWEEPS[name]
     neurons, concepts = make_arrays()
     arrays = (
         xr.DataArray(neurons, dims=("input", "neuron")),
@@ -127,18 +118,15 @@ def test_sweeps_are_faster_than_pair_by_pair(name):
 
     expected = np.moveaxis(loop(pair, neurons, concepts, 2), (0, 1), (-2, -1))
     np.testing.assert_allclose(sweep()[..., :2, :2], expected, rtol=1e-9)
-    assert compare(f"{name}, swept", sweep, pair, 3) >= least
+    sides = compare(sweep, pair, 3)
+    table.faster(f"{name}, swept", *sides, wanted, against="pair by pair", asked=wanted)
 
 
 def test_the_baseline_scales_with_the_number_of_pairs():
     activations, labels = make_arrays()
     baseline = BASELINES["auprc"]
-    per_pair = [
-        min(seconds(lambda side=side: loop(baseline, activations, labels, side)) for _ in range(5))
-        / side**2
-        for side in (4, 8)
-    ]
-    assert per_pair[1] == pytest.approx(per_pair[0], rel=0.5)
+    few, many = least(*(lambda s=side: loop(baseline, activations, labels, s) for side in (4, 8)))
+    assert many / 8**2 == pytest.approx(few / 4**2, rel=0.5)
 
 
 WHOLE_TABLE = """
@@ -179,16 +167,19 @@ print(ours, used, one)
 """
 
 
-@pytest.mark.parametrize(("kind", "least"), [("continuous", 250), ("one-hot", 1000)])
-def test_the_whole_table_in_bounded_time_and_memory(kind, least):
+@pytest.mark.parametrize(
+    ("kind", "wanted", "asked"), [("continuous", 250, 20), ("one-hot", 1000, 6)]
+)
+def test_the_whole_table_in_bounded_time_and_memory(
+    kind: str, wanted: float, asked: float, table: Table
+) -> None:
     """All 18 metrics of 50,000 x 1,000 x 1,000 against one of them, pair by pair."""
     size = [50_000, 1000, 1000]
     command = [sys.executable, "-c", WHOLE_TABLE, kind, *map(str, size)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     ours, used, one = map(float, told.split())
-    ratio = one * size[1] * size[2] / ours
-    sys.__stdout__.write(
-        f"\n{kind}: {ours:.1f} s, {used:,.0f} MiB, {ratio:,.0f} times one metric pair by pair\n"
-    )
-    assert ratio >= least
-    assert used <= 1500
+    name = f"18 metrics of 50,000 x 1,000 x 1,000, {kind}"
+    pairs = one * size[1] * size[2]
+    table.within(name, ours, None, "s", asked=asked)
+    table.faster(name, ours, pairs, wanted, against="one metric pair by pair")
+    table.within(f"memory of {name}", used, 1500, "MiB", asked=1.5e9 / 2**20)

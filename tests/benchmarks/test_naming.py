@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests.benchmarks.table import Table
 
 pytestmark = pytest.mark.benchmark
 
@@ -25,20 +28,17 @@ def run(*arguments: object) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stderr
 
 
-def test_naming_streams(tmp_path, capsys):
+def test_naming_streams(tmp_path: Path, table: Table) -> None:
     told = []
     for size in SIZES:
         (tmp_path / str(size)).mkdir()
         run(tmp_path / str(size), N_IMAGES, size)
         told.append(json.loads(run("name", tmp_path / str(size), 200, METRICS)))
-    with capsys.disabled():
-        for size, one in zip(SIZES, told, strict=True):
-            whole = one["seconds"] * WHOLE / size
-            print(
-                f"\n{size} concepts: {one['seconds']:.0f} s, {one['peak_mb']:.0f} MB; "
-                f"{WHOLE} would take {whole / 60:.1f} min",
-                end="",
-            )
-    assert max(one["peak_mb"] for one in told) < 2_000
-    assert told[1]["peak_mb"] < 1.15 * told[0]["peak_mb"]
-    assert told[1]["seconds"] < 2.5 * told[0]["seconds"]
+    few, many = told
+    memory = max(one["peak_mb"] for one in told)
+    table.within("memory of naming concepts", memory, 2000, "MiB", asked=2e9 / 2**20)
+    name = f"naming {SIZES[1]:,} concepts"
+    sides = f"{SIZES[0]:,} of them"
+    note = f"{WHOLE:,} would take {many['seconds'] * WHOLE / SIZES[1] / 60:.1f} min"
+    table.costs(name, many["seconds"], few["seconds"], 2.5, against=sides, note=note)
+    table.costs(name, many["peak_mb"], few["peak_mb"], 1.15, against=sides, unit="MiB")

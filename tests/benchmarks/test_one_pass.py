@@ -4,7 +4,6 @@ What it is measured against goes as factbook went before: the whole network runs
 back through once, for every pair of image and concept, and pictures are painted by NumPy.
 """
 
-import gc
 import subprocess
 import sys
 import time
@@ -25,6 +24,8 @@ from fact.traces.attribution import explain_concepts, paint
 from fact.traces.measurement import measure_batch
 from fact.traces.pairs import Pairs, map_pairs
 from fact.traces.spliced import Codes, ConceptSource, SAEConcepts, forward_spliced
+from tests.benchmarks.clock import least
+from tests.benchmarks.table import Table
 
 pytestmark = pytest.mark.benchmark
 
@@ -33,24 +34,16 @@ LAYERS = {"layer2": (512, 8192, 32), "layer3": (1024, 8192, 32), "layer4": (2048
 
 SIDE, N_CONCEPTS = 224, 20
 ROUNDS = 2
-FASTER = {"layer2": 2.5, "layer3": 1.8, "layer4": 1.8}
+FASTER, ASKED = {"layer2": 2.5, "layer3": 1.8, "layer4": 1.8}, 5
 MOST = 1.3
 
 
-def least(rounds, *calls):
+def processor(*calls, rounds=ROUNDS):
     """Return the fewest seconds of a processor that each call took, alternated.
 
-    A first round counts for none; what else runs on the machine counts for little.
+    What else runs on the machine counts for little.
     """
-    taken = [[] for _ in calls]
-    for round_ in range(rounds + 1):
-        for call, seconds in zip(calls, taken, strict=True):
-            gc.collect()
-            start = time.process_time()
-            call()
-            if round_:
-                seconds.append(time.process_time() - start)
-    return [min(seconds) for seconds in taken]
+    return least(*calls, rounds=rounds, clock=time.process_time, warm_up=True)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +111,7 @@ def by_image(source, images, asked):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_concepts_are_drawn_several_times_as_fast(network, layer):
+def test_concepts_are_drawn_several_times_as_fast(network, layer, table: Table):
     source, images = source_of(network, layer), pictures(1)
     with torch.no_grad():
         codes = forward_spliced(source, network.encode(images)).codes
@@ -127,15 +120,18 @@ def test_concepts_are_drawn_several_times_as_fast(network, layer):
     few = asked[:2]  # each costs the same, and a slow one takes long
     before, now = by_pair(source, images, few), by_image(source, images, few)
     assert np.abs(before.astype(int) - now).max() <= 1
-    slow, fast = least(
-        ROUNDS, lambda: by_pair(source, images, few), lambda: by_image(source, images, asked)
+    slow, fast = processor(
+        lambda: by_pair(source, images, few), lambda: by_image(source, images, asked)
     )
-    slow, fast = len(few) / slow, len(asked) / fast
-    sys.__stdout__.write(
-        f"\n{layer}: {slow:.2f} concepts drawn a second pair by pair, {fast:.2f} with one pass for "
-        f"{N_CONCEPTS}: {fast / slow:.1f} times as many\n"
+    table.faster(
+        f"a concept drawn at {layer}, of {N_CONCEPTS} by one pass",
+        fast / len(asked),
+        slow / len(few),
+        FASTER[layer],
+        against="a pass for each",
+        asked=ASKED,
+        note="processor time",
     )
-    assert fast >= FASTER[layer] * slow
 
 
 def bare(source, encoded):
@@ -161,22 +157,18 @@ def bare(source, encoded):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_measuring_costs_little_more_than_its_passes_and_products(network, layer):
+def test_measuring_costs_little_more_than_its_passes_and_products(network, layer, table: Table):
     source, images = source_of(network, layer), pictures(4)
     encoded, labels = network.encode(images), np.zeros(4, dtype=np.int64)
-    plain, ours = least(
-        ROUNDS,
+    plain, ours = processor(
         lambda: bare(source, encoded),
         lambda: measure_batch(source, "prediction", images, labels),
     )
-    sys.__stdout__.write(
-        f"\n{layer}: 4 images measured in {ours:.2f} s; passes and products alone {plain:.2f} s: "
-        f"{ours / plain:.2f}\n"
-    )
-    assert ours <= MOST * plain
+    name, against = f"4 images measured at {layer}", "passes and products alone"
+    table.costs(name, ours, plain, MOST, against=against, asked=MOST, note="processor time")
 
 
-def test_coefficients_of_craft_are_solved_together():
+def test_coefficients_of_craft_are_solved_together(table: Table):
     random = np.random.default_rng(0)
     basis, rows = random.gamma(0.3, size=(16, 2048)), random.gamma(0.3, size=(32 * 49, 2048))
     given = torch.from_numpy(rows.astype(np.float32))
@@ -186,9 +178,8 @@ def test_coefficients_of_craft_are_solved_together():
         return np.array([nnls(triangle, row)[0] for row in rows.astype(np.float32) @ unitary])
 
     np.testing.assert_allclose(coefficients(given, basis).numpy(), one_by_one(), atol=1e-6)
-    slow, fast = least(5, one_by_one, lambda: coefficients(given, basis))
-    sys.__stdout__.write(f"\nCRAFT: {slow:.3f} s one by one, {fast:.3f} s: {slow / fast:.1f}\n")
-    assert slow >= fast
+    slow, fast = processor(one_by_one, lambda: coefficients(given, basis), rounds=5)
+    table.faster("coefficients of CRAFT", fast, slow, 1, against="one by one")
 
 
 HELD_OUT = """
@@ -209,12 +200,10 @@ print(before, peak())
 """
 
 
-def test_held_out_images_are_evaluated_in_a_gibibyte():
+def test_held_out_images_are_evaluated_in_a_gibibyte(table: Table):
     command = [sys.executable, "-c", HELD_OUT]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     before, used = map(float, done.stdout.split())
-    sys.__stdout__.write(
-        f"\n40 held-out images at layer2: {used - before:,.0f} MiB beside the {before:,.0f} MiB of "
-        "the program, its network and its SAE\n"
-    )
-    assert used - before <= 1024
+    note = f"beside the {before:,.0f} MiB of the program, its network and its SAE"
+    name = "memory of evaluating 40 held-out images at layer2"
+    table.within(name, used - before, 1024, "MiB", asked=1e9 / 2**20, note=note)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -15,28 +12,23 @@ from evals.sanity.binary_neurons import BinaryNeurons, BinaryTrial
 from evals.sanity.corruption import CorruptedLabels
 from evals.sanity.protocol import TESTS
 from evals.scoring.pairs import score_pair_arrays
+from tests.benchmarks.clock import least, seconds
+from tests.benchmarks.table import Table
 
 pytestmark = pytest.mark.benchmark
 
 N_DRAWS = 1000
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def test_all_metrics_on_binary_neurons_in_less_than_a_second(capsys):
+def test_all_metrics_on_binary_neurons_in_less_than_a_second(table: Table) -> None:
     evals.theoretical_sanity(n_draws=2)  # compiles
-    taken = float(np.median([seconds(evals.theoretical_sanity) for _ in range(3)]))
-    with capsys.disabled():
-        print(f"\n{len(evals.list_metrics())} metrics, {N_DRAWS} draws: {taken:.3f} s")
-    assert taken < 1
+    [taken] = least(evals.theoretical_sanity, rounds=3)
+    name = f"theoretical sanity, {len(evals.list_metrics())} metrics, {N_DRAWS:,} draws"
+    table.within(name, taken, 1, "s", asked=1)
 
 
 @pytest.mark.parametrize("name", ["iou", "correlation", "auprc"])
-def test_counts_are_faster_than_arrays(name, capsys):
+def test_counts_are_faster_than_arrays(name: str, table: Table) -> None:
     row = evals.find_metric(name)
 
     def simulate(n_draws: int) -> float:
@@ -47,13 +39,11 @@ def test_counts_are_faster_than_arrays(name, capsys):
     few, many = simulate(2), simulate(6)
     assert many == pytest.approx(few, rel=0.5)  # so it may be scaled
     by_counts = seconds(lambda: BinaryTrial(BinaryNeurons(), N_DRAWS, 1).count(row))
-    ratio = many * N_DRAWS / by_counts
-    with capsys.disabled():
-        print(f"\n{name}: {1e3 * by_counts:.0f} ms, {ratio:,.0f} times the speed of arrays")
-    assert ratio > 1000
+    title = f"{name} of binary neurons, by counts"
+    table.faster(title, by_counts, many * N_DRAWS, 1000, against="by arrays")
 
 
-def test_pairs_take_seconds_where_matrices_take_minutes(capsys):
+def test_pairs_take_seconds_where_matrices_take_minutes(table: Table) -> None:
     n_inputs, n_neurons, n_sets = 50_000, 60, 5
     rng = np.random.default_rng(0)
     classes = rng.integers(0, 1000, n_inputs)
@@ -71,9 +61,5 @@ def test_pairs_take_seconds_where_matrices_take_minutes(capsys):
     score(2)  # compiles
     few, many = seconds(lambda: score(20)), seconds(lambda: score(60))
     per_neuron = (many - few) / 40
-    with capsys.disabled():
-        print(
-            f"\n{len(rows)} metrics, {len(sets)} label sets, {n_inputs} inputs: "
-            f"{1e3 * per_neuron:.1f} ms a neuron, {1000 * per_neuron:.1f} s for 1,000"
-        )
-    assert per_neuron < 0.03
+    name = f"a neuron by {len(rows)} metrics and {len(sets)} label sets, {n_inputs:,} inputs"
+    table.within(name, per_neuron, 0.03, "s")

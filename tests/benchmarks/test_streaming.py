@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+from tests.benchmarks.table import Table
+
 pytestmark = pytest.mark.benchmark
 
 N_NEURONS, ALL_NEURONS, ACTIVE = 2048, 16_384, 32
@@ -57,16 +59,14 @@ print(time.perf_counter() - start, used, sum(best))
 
 
 @pytest.mark.parametrize("kind", ["one-hot", "continuous"])
-def test_many_sparse_neurons_stream_within_2_gib(kind):
+def test_many_sparse_neurons_stream_within_2_gib(kind: str, table: Table) -> None:
     size = [50_000, N_NEURONS, 1400, ACTIVE]
     command = [sys.executable, "-c", STREAM, kind, *map(str, size)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     seconds, used, n_scored = map(float, told.split())
     # even if every other eighth of the neurons had as many presences
     more = (ALL_NEURONS // N_NEURONS - 1) * (STORED_BYTES * size[0] * ACTIVE / 2**20)
-    sys.__stdout__.write(
-        f"\n{kind}: {seconds:.1f} s and {used:,.0f} MiB for {N_NEURONS} neurons; at most "
-        f"{used + more:,.0f} MiB for {ALL_NEURONS}\n"
-    )
     assert n_scored == N_NEURONS
-    assert used + more <= LIMIT
+    name = f"memory of scoring {ALL_NEURONS:,} sparse neurons, {kind}"
+    note = f"{used:,.0f} MiB and {seconds:.1f} s for {N_NEURONS:,}, and what the rest would add"
+    table.within(name, used + more, LIMIT, "MiB", asked=2e9 / 2**20, note=note)

@@ -11,6 +11,7 @@ import pytest
 
 import registry
 from fact.data.fashion_mnist import find_folder
+from tests.benchmarks.table import Table
 
 pytestmark = [
     pytest.mark.benchmark,
@@ -111,7 +112,7 @@ def found(tmp_path_factory):
     return sides, np.load(plain / "found.npz"), ours
 
 
-def test_both_find_the_same(found):
+def test_both_find_the_same(found, table: Table):
     sides, plain, root = found
     told_by = sides["plain"][0]
     sae, concepts, gallery, decisions = read(root, "sae", "concepts", "gallery", "decisions")
@@ -122,31 +123,25 @@ def test_both_find_the_same(found):
     for name in ("presence", "contribution"):
         own, other = concepts[name].values, plain[name]
         missed = np.abs(own - other).sum() / np.abs(other).sum()
-        sys.__stdout__.write(f"\n{name}: {missed:.1e} of it differs")
-        assert missed < 1e-3
+        table.within(f"{name} that differs from the plain script's", missed, 1e-3, "")
     for name in ("image_l0", "concepts_for_80", "alive_share"):
         assert float(concepts[name]) == pytest.approx(told_by[name], rel=1e-3)
     np.testing.assert_array_equal(gallery["concept"].values, plain["concepts"])
     painted = np.abs(gallery["explanation"].values / 255 - plain["pictures"]).mean()
     missed = np.abs(decisions["concept_map"].values - plain["maps"]).sum()
     missed /= np.abs(plain["maps"]).sum()
-    sys.__stdout__.write(f"\npictures: {painted:.1e} apart; maps: {missed:.1e} of them differs\n")
-    assert painted < 5e-3
-    assert missed < 5e-3
+    table.within("colours that differ from the plain script's", painted, 5e-3, "")
+    table.within("maps that differ from the plain script's", missed, 5e-3, "")
 
 
-def test_it_takes_a_quarter_of_the_time_and_half_the_memory(found):
+def test_it_takes_a_quarter_of_the_time_and_half_the_memory(found, table: Table):
     sides = found[0]
     least = {
         name: {what: min(own[what] for own in told_by) for what in ("seconds", "peak")}
         for name, told_by in sides.items()
     }
     plain, ours = least["plain"], least["factbook"]
-    sys.__stdout__.write(
-        f"\nFaCT on {SIZES['n_train']} and {SIZES['n_test']} images: the straight way "
-        f"{plain['seconds']:.1f} s and {plain['peak']:,.0f} MiB, factbook {ours['seconds']:.1f} s "
-        f"and {ours['peak']:,.0f} MiB: {plain['seconds'] / ours['seconds']:.1f} times as fast, "
-        f"{plain['peak'] / ours['peak']:.1f} times smaller\n"
-    )
-    assert plain["seconds"] >= FASTER * ours["seconds"]
-    assert plain["peak"] >= SMALLER * ours["peak"]
+    name = f"FaCT on {SIZES['n_train']:,} and {SIZES['n_test']:,} images"
+    for what, unit, wanted in (("seconds", "s", FASTER), ("peak", "MiB", SMALLER)):
+        sides = ours[what], plain[what]
+        table.faster(name, *sides, wanted, against="plain script", unit=unit, asked=wanted)

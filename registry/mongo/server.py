@@ -136,10 +136,11 @@ def find(project_root: Path) -> Server | None:
     ServerError
         If the server belongs to another host, or to another user of this one.
     """
-    running = _running(project_root)
+    folder = _folder(project_root)
+    running = _noted(project_root) or (None if _is_unused(folder) else _not_noted(folder))
     if running is None or not running.port:
         return None
-    found = _usable(running, _folder(project_root)) if running.is_noted else None
+    found = _usable(running, folder) if running.is_noted else None
     return found or start(project_root)
 
 
@@ -232,8 +233,12 @@ def renew_password(project_root: Path) -> Server:
 
 
 def _running(project_root: Path) -> _Running | None:
-    folder = _folder(project_root)
-    return _noted(project_root) or (None if _is_unused(folder) else _not_noted(folder))
+    """Return the server that runs, also one that has its data not open yet.
+
+    Whoever started it may have been killed before it was noted. Nobody else can be about to start
+    one, since a lock is held until the new process is one of its own program.
+    """
+    return _noted(project_root) or _not_noted(_folder(project_root))
 
 
 def _noted(project_root: Path) -> _Running | None:

@@ -18,6 +18,7 @@ import pytest
 import registry
 from registry.mongo import server
 from registry.mongo.users import ServerError
+from tests.faults.children import Fault
 from tests.faults.conftest import DECLARATION, Site
 from tests.registry.lab.project import write_project
 from tests.registry.mongo.embedded import is_closed, start_as_before
@@ -109,6 +110,19 @@ def test_a_starter_killed_at_any_moment(bare: Site, chance: random.Random, trial
     with registry.open_catalog(bare.root) as catalog:
         assert catalog.database is not None, catalog.trouble
         assert [view.status for view in catalog.runs()] == ["COMPLETED"]
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["the first process", "the second"])
+def test_a_starter_killed_before_it_notes_a_process(bare: Site, number: int) -> None:
+    """The next one ends that process, which is still loading and has no data open yet."""
+    fault = Fault("os.rename", ".factbook/mongo/server.json", number)
+    killed = bare.start("factbook", "mongo", "start", environment=EMBEDDED, fault=fault)
+    assert killed.was_killed, killed.printed
+    assert len(servers_of(bare.root)) == 1
+    typed(bare, "mongo", "start")
+    found = server.find(bare.root)
+    assert found is not None
+    assert [process.pid for process in servers_of(bare.root)] == [found.process.pid]
 
 
 def noted(path: Path, how: str) -> bytes:

@@ -65,7 +65,7 @@ def test_no_process_prints_a_traceback(site: Site, chance: random.Random, trial:
     assert process.returncode in (0, 130, -number), printed  # twice, and perhaps at its very end
     assert time.monotonic() - began < 30
     if rest.strip() == "interrupted":  # before anything had begun
-        assert process.returncode == 130
+        assert process.returncode in (130, -number)  # by the second, at its very end
         assert site.runs() == []
         return
     for _ in range(100):  # a worker that came too late ends by itself

@@ -26,10 +26,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from registry.terminal import text_table
-from registry.wording import formed, number_text
+from registry.wording import duration_text, formed, number_text
 
 if TYPE_CHECKING:
     import xarray as xr  # half a second, for those who only declare
+
+DURATION = "duration"
+"""Form of a column of seconds, which are told in units that a person uses."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Column:
     ----------
     form : str
         A format of Python for a number, as ``.3f`` or ``.1%``, written as
-        :func:`registry.wording.formed` does; "" shows the value as text.
+        :func:`registry.wording.formed` does; `DURATION` of seconds; "" shows the value as text.
     header : str
         What stands above it; its key by default.
     help : str
@@ -66,6 +69,8 @@ class Column:
         if value is None or value != value:
             return missing
         is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if self.form == DURATION:
+            return duration_text(float(value))
         return formed(value, self.form) if self.form and is_number else str(value)
 
 

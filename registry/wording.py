@@ -24,6 +24,7 @@ NONE = "–"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _FORM = re.compile(r"(?P<sign>[+]?),?(?:\.(?P<digits>\d+))?(?P<kind>[efg])")
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_SECOND_UNITS = ((86400, 3600), (3600, 60))
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -126,6 +127,15 @@ def duration_text(seconds: float | None) -> str:
         if count or parts:
             parts.append(f"{count} {unit}" if count else "")
     return " ".join(part for part in parts[:2] if part)
+
+
+def told_seconds(seconds: float) -> float:
+    """Return the seconds that :func:`duration_text` tells of so many: those of two units."""
+    if seconds < 10:
+        return round(seconds, 1)
+    whole = round(seconds)
+    smallest = next((below for size, below in _SECOND_UNITS if whole >= size), 1)
+    return float(whole - whole % smallest)
 
 
 def size_text(size: float | None) -> str:

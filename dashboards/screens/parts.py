@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -26,7 +27,8 @@ from dashboards.views.parts.parts import (
 )
 from dashboards.views.parts.pictures import pictures_html
 from dashboards.views.parts.text import literal
-from registry.columns import Column
+from registry.columns import DURATION, Column
+from registry.wording import told_seconds
 
 ROW, WIDE = 35, 270  # pixels
 PASSAGE = (
@@ -81,7 +83,7 @@ def show_table(table: Table, **options: Any) -> None:
         st.caption("No rows.")
     else:
         st.dataframe(
-            table.frame,
+            with_durations(table.frame, table.columns),
             hide_index=True,
             placeholder="",
             height=3 + ROW * (min(len(table.frame), table.in_sight) + 1),
@@ -91,6 +93,17 @@ def show_table(table: Table, **options: Any) -> None:
     _footer(table.note)
     if not table.frame.empty:
         offer_table(table)
+
+
+def with_durations(frame: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:
+    """Return a frame whose seconds are durations, to their two largest units; they sort as such."""
+    named = [name for name, own in columns.items() if own.form == DURATION and name in frame]
+    return frame.assign(**{name: _durations(frame[name]) for name in named})
+
+
+def _durations(seconds: pd.Series) -> pd.Series:
+    known = pd.to_numeric(seconds, errors="coerce").astype("float64")
+    return pd.to_timedelta(known.map(told_seconds, na_action="ignore"), unit="s")
 
 
 def offer_table(table: Table) -> None:
@@ -114,6 +127,8 @@ def column_of(name: str, column: Column) -> Any:
     title, meaning = column.header or name, literal(column.help) or None
     if column.form == PICTURE:
         return config.ImageColumn(title, help=meaning)
+    if column.form == DURATION:
+        return config.NumberColumn(title, help=meaning, format="localized")
     if column.form.endswith("%"):
         return config.NumberColumn(title, help=meaning, format="percent")
     if column.form:

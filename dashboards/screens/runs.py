@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.screens import frame as page
-from dashboards.screens.parts import show_downloads
+from dashboards.screens.parts import column_of, show_downloads, with_durations
 from dashboards.screens.removal import tell_removed
 from dashboards.screens.run import BADGES, show_run
 from dashboards.server.index import Snapshot
@@ -293,13 +294,14 @@ def _table(
     keys = [view.run_key(row.run) for row in shown]
     page.mark_rows(TABLE, keys, chosen)
     config = st.column_config
+    took: Any = {**column_of("seconds", view.TOLD["seconds"]), "width": "small"}
     frame = view.runs_frame(shown, columns)
     if LOSS in columns:
         losses = _losses(catalog, shown)
         frame[LOSS] = pd.Series(losses, dtype=object)
         frame = frame if any(losses) else frame.drop(columns=LOSS)
     st.dataframe(
-        frame,
+        with_durations(frame, view.TOLD),
         key=TABLE,
         height=min(
             HEIGHT_ABOVE_A_RUN if chosen else TABLE_HEIGHT, 5 + ROW_HEIGHT * (len(shown) + 1)
@@ -312,13 +314,13 @@ def _table(
         column_config={
             "id": config.NumberColumn("run", format="%d", width="small"),
             "started": config.DatetimeColumn("started (UTC)", format="YYYY-MM-DD HH:mm:ss"),
-            "seconds": config.NumberColumn("seconds", format="%.1f", width="small"),
+            "seconds": took,
             "results": config.TextColumn("results", width="large"),
             LOSS: config.LineChartColumn("loss", width="small", help="while it was trained"),
             "size": config.NumberColumn("size", format="bytes", help="of its dataset, on disk"),
         },
     )
-    told = frame.drop(columns=LOSS, errors="ignore")
+    told = Table("runs", frame.drop(columns=LOSS, errors="ignore"), columns=view.TOLD)
     with st.container(horizontal=True, vertical_alignment="center"):
         more = f", the first {len(shown):,} shown" if len(shown) < len(found) else ""
         st.caption(
@@ -328,7 +330,7 @@ def _table(
         )
         show_downloads(
             ("runs.csv", lambda: view.runs_csv(found), "text/csv"),
-            ("runs.tex", lambda: Table("runs", told).latex(), "application/x-tex"),
+            ("runs.tex", told.latex, "application/x-tex"),
         )
 
 

@@ -21,7 +21,7 @@ from fact.traces.by_concept import Block
 from registry.plan.project import Project
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, HOSTILE, run_uid
-from tests.dashboards.numerals import badly_written
+from tests.dashboards.numerals import badly_written, badly_written_of
 from tests.dashboards.test_pages import Open, app_test, figures, frames, open_page, tiles, told
 
 __all__ = ["app_test", "open_page"]
@@ -51,6 +51,7 @@ def test_a_concept_has_answers_for_its_name_and_all_that_is_known_of_it(
     assert "7 answers: 5 for it, 0 against it, 2 open" in told(page).replace("\\", "")
     titles = told(page)
     assert not badly_written(titles)
+    assert badly_written_of(page) == []
     for title in (
         "How strongly it is present",
         "Classes it is present in",
@@ -139,6 +140,7 @@ def test_the_whole_model(open_page: Open, judged: Path) -> None:
         assert title in words
     assert table(page, "votes")["metric"].tolist() == ["iou", "auprc"]
     assert figures(page).count("<figure") == CONCEPTS - 1
+    assert badly_written_of(page) == []
 
 
 def test_a_layers_own_channels_are_called_so(open_page: Open, mine: Project) -> None:

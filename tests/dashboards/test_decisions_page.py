@@ -24,6 +24,7 @@ from registry.store.datasets import open_dataset
 from registry.store.durable import read_json
 from registry.store.manifest import MANIFEST, write_manifest
 from tests.dashboards import fabricate
+from tests.dashboards.numerals import badly_written_of
 from tests.dashboards.test_pages import figures, frames, told
 from tests.dashboards.test_uploads import animated_gif, colours, content, png_that_says
 
@@ -86,6 +87,7 @@ def test_the_first_visit_explains_the_first_image(
     assert round(parts.sum(), 9) == 1
     assert page.get("vega_lite_chart")
     assert page.query_params["cell"] == page.selectbox(key="cell").value
+    assert badly_written_of(page) == []
 
 
 @pytest.mark.parametrize("cell", ["channels", "tokens"])
@@ -108,6 +110,7 @@ def test_why_not_another_class(open_page: Open, explained_template: Path) -> Non
     page = open_page(explained_template, address)
     assert not page.exception
     assert page.subheader[0].value == "Why warm dots, and not cool plain?"
+    assert badly_written_of(page) == []
     both = all_concepts(page).set_index("concept")["contribution"]
     parts = []
     for name in ("warm dots", "cool plain"):

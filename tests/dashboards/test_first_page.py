@@ -20,6 +20,7 @@ from registry.plan.project import Project
 from registry.record.states import State
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import HOSTILE
+from tests.dashboards.numerals import badly_written_of
 from tests.dashboards.test_pages import Open, figures, open_page, told
 
 __all__ = ["open_page"]
@@ -44,6 +45,7 @@ def test_a_project_at_a_glance(open_page: Open, template: Path) -> None:
     assert page.code[0].value.startswith("factbook run ")
     assert "Not declared yet: consistency" in told(page).replace("\\", "")
     assert "<b>" not in figures(page)
+    assert badly_written_of(page) == []
 
 
 def test_an_empty_project_gets_three_steps(

@@ -17,6 +17,7 @@ from registry.plan.project import Project
 from registry.store.manifest import MANIFEST
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import HOSTILE, run_uid
+from tests.dashboards.numerals import badly_written_of
 
 Open = Callable[..., AppTest]
 COMPLETED, FAILED, DIED = (
@@ -102,6 +103,7 @@ def test_order_and_length(open_page: Open, template: Path) -> None:
     page = open_page(template, address={"sort": "-seconds", "limit": "50"})
     seconds = frames(page)[0]["seconds"].tolist()
     assert seconds == sorted(seconds, reverse=True)
+    assert badly_written_of(page) == []
 
 
 @pytest.mark.parametrize(
@@ -178,6 +180,7 @@ def test_sections_of_a_run(open_page: Open, template: Path, section: str, words:
     assert not page.exception
     for word in words:
         assert word in told(page)
+    assert section == "Console" or badly_written_of(page) == []
 
 
 def test_a_run_without_curves_console_and_output_says_so(open_page: Open, template: Path) -> None:

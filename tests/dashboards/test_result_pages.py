@@ -22,7 +22,7 @@ from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project, open_project
 from tests.dashboards import fabricate, fabricate_results
 from tests.dashboards.fabricate_results import METRICS, UNMADE
-from tests.dashboards.numerals import badly_written, words_of
+from tests.dashboards.numerals import badly_written, badly_written_of, words_of
 
 Open = Callable[..., AppTest]
 SCHEMAS = [row.schema for row in RESULTS]
@@ -81,6 +81,7 @@ def test_every_page_shows_tables_and_figures(open_page: Open, results: Path, sch
     assert page.dataframe
     assert figures(page) > 0
     assert not badly_written(read(page))
+    assert badly_written_of(page) == []
     assert all(len(frame.value) for frame in page.dataframe)
     assert np.ravel(page.query_params["cell"]).tolist() == page.multiselect(key="cell").value
     for box in page.selectbox:  # and takes what is chosen

@@ -34,6 +34,7 @@ from registry.record.journal import EVENTS, journal_root
 from tests.conftest import fresh_database
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import HOSTILE, run_uid
+from tests.dashboards.numerals import badly_written_of
 from tests.dashboards.test_preview import png
 
 Open = Callable[..., AppTest]
@@ -538,6 +539,7 @@ def test_every_section_of_any_runs(
     page = open_page(template, "compare", {"runs": runs, "compared": section})
     assert not page.exception
     assert page.header[0].value == "Compare"
+    assert badly_written_of(page) == []
 
 
 def test_curves_are_overlaid(open_page: Open, template: Path) -> None:
@@ -623,6 +625,7 @@ def test_the_pipeline_tells_what_is_due_and_why(open_page: Open, template: Path)
     assert table["task"].tolist()[:2] == ["toy-sae[k=8]", "toy-sae[k=16]"]
     assert "factbook run demo" in [code.value for code in page.code]
     assert len(page.get("vega_lite_chart")) == 1
+    assert badly_written_of(page) == []
 
 
 def test_what_the_store_holds(open_page: Open, template: Path) -> None:
@@ -634,6 +637,7 @@ def test_what_the_store_holds(open_page: Open, template: Path) -> None:
     _, held = frames(page)
     assert held["datasets"].sum() == int(numbers["datasets"])
     assert held["size"].is_monotonic_decreasing
+    assert badly_written_of(page) == []
 
 
 def test_a_task_of_the_pipeline(open_page: Open, template: Path) -> None:

@@ -567,7 +567,7 @@ def overlay(
     points = pd.concat(parts) if parts else pd.DataFrame({"series": [], "value": []})
     x = alt.X("step:Q", title="step")
     if axis == "time":
-        x = alt.X("seconds:Q", title="seconds since the run started (s)")
+        x = alt.X("seconds:Q", title="time since the run started (s)")
     tips = [alt.Tooltip("series:N"), alt.Tooltip("step:Q"), alt.Tooltip("value:Q", format=NUMBER)]
     # one legend for both: up to 49 series differ in one or the other
     legend = alt.Legend(title=None, orient="top", labelLimit=260, columns=2, symbolOpacity=1)

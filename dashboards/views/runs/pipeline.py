@@ -19,7 +19,7 @@ from scipy.optimize import isotonic_regression
 from dashboards.views.parts.charts import layers
 from dashboards.views.parts.parts import Figure, Number, Table
 from dashboards.views.parts.text import duration_text
-from registry.columns import Column
+from registry.columns import DURATION, Column
 from registry.declare.declared import Declaration
 from registry.plan.task import Plan, Task, Why
 from registry.record.states import State
@@ -94,7 +94,7 @@ def task_table(tasks: Sequence[Task]) -> Table:
     )
     columns = {
         "reason": Column(help="why it would run, or a remark"),
-        "expected": Column(".1f", "expected (s)", "median of earlier runs, if due"),
+        "expected": Column(DURATION, help="median of earlier runs, if due"),
         "run": Column(header="latest run"),
     }
     return Table("tasks", frame, "Tasks", columns=columns)

@@ -29,6 +29,7 @@ from registry.catalog.conditions import (
 )
 from registry.catalog.notes import ARCHIVED, NOTED, Note
 from registry.catalog.runs import COLUMNS, RunView
+from registry.columns import DURATION, Column
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 NEWEST_FIRST = "-started"
@@ -36,6 +37,9 @@ LIMITS = (50, 200, 1000, 10_000)
 FEW_RESULTS = 3
 SIZE, RESULTS = "size", "results"
 """Columns of a table of runs that stand in no record as they are shown."""
+
+TOLD = {"seconds": Column(DURATION, "took", "asked for in seconds, as seconds<60")}
+"""How columns of a table of runs are shown, others as they are."""
 
 _RUN_NAME = re.compile(r"(?:\[[^\]]*\]|[^\s,\[])+")
 

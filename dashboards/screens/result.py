@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 import xarray as xr
 
 from dashboards.screens import frame as page
 from dashboards.screens.datasets import Made, made_by, whole
+from dashboards.screens.notes import own_names
 from dashboards.screens.parts import show_parts
 from dashboards.screens.shown import choose_several, keep_in_address, tell_earlier
-from dashboards.views.concepts.labels import with_names
+from dashboards.views.concepts.labels import with_called, with_names
 from dashboards.views.parts.parts import Fold, Part
 from dashboards.views.parts.text import literal
 from dashboards.views.results.view import Choice, ResultView
@@ -48,6 +49,11 @@ def show_result(result: ResultView) -> None:
     datasets: dict[str, xr.Dataset] = {}
     made: list[Made] = []
 
+    noted: dict[str, Mapping[int, str]] = {}
+
+    def called(run: str) -> Mapping[int, str]:
+        return noted.setdefault(run, own_names(catalog, run))
+
     def read(name: str) -> xr.Dataset:
         one = made_by(catalog, lineage, name)
         own = whole(one)
@@ -57,7 +63,7 @@ def show_result(result: ResultView) -> None:
     tell_earlier(catalog, lineage, entries)
     for entry in entries:
         with page.explained(entry.cell if entry.is_current else ""):
-            own = read(entry.name)
+            own = with_called(lineage, entry.name, read(entry.name), called)
             if result.is_named:
                 own = with_names(lineage, entry.name, own, read)
             datasets[entry.title] = own
@@ -66,8 +72,12 @@ def show_result(result: ResultView) -> None:
     if datasets:
         with page.explained():
             options = tuple(_choose(result.choices(datasets)).items())
-            show_parts(_parts(result.schema, tuple(made), options, result, datasets))
+            show_parts(_parts(result.schema, tuple(made), options, _said(noted), result, datasets))
             _lead_on(lineage, [entry for entry in entries if entry.title in datasets])
+
+
+def _said(noted: Mapping[str, Mapping[int, str]]) -> tuple[tuple[str, int, str], ...]:
+    return tuple((run, *pair) for run, own in sorted(noted.items()) for pair in sorted(own.items()))
 
 
 def _entries(lineage: Lineage, settings: Sequence[str]) -> list[Entry]:
@@ -91,10 +101,11 @@ def _parts(
     schema: str,
     made: tuple[Made, ...],
     chosen: tuple[tuple[str, str], ...],
+    called: tuple[tuple[str, int, str], ...],
     _result: ResultView,
     _datasets: dict[str, xr.Dataset],
 ) -> list[Part | Fold]:
-    """Return what is shown of datasets, names among them, for what is chosen.
+    """Return what is shown of datasets, names among them, for what is chosen and called.
 
     It is kept, since every click draws the page anew.
     """

@@ -91,6 +91,12 @@ class PresenceIndex:
         self._thread = threading.Thread(target=self._read, name="presences", daemon=False)
         self._thread.start()
 
+    def whole(self) -> Presences:
+        """Wait until all that can be read is read, and return it."""
+        if self._thread is not None:
+            self._thread.join()
+        return self._known
+
     @property
     def is_reading(self) -> bool:
         """Whether more is to come."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dashboards.site.content import Block, Publisher
 from dashboards.site.folder import number
+from dashboards.site.seen import Seen
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import evidence as ask
 from dashboards.views.concepts import labels
@@ -107,8 +108,8 @@ class ConceptSet:
         return view.noun(self.frame)
 
 
-def open_set(lineage: Lineage, entry: Entry) -> ConceptSet:
-    """Return what is known of a set of concepts."""
+def open_set(lineage: Lineage, entry: Entry, called: Mapping[int, str] = {}) -> ConceptSet:
+    """Return what is known of a set of concepts; `called` is what readers call some of them."""
     name = entry.name
     if entry.folder is None:
         raise ValueError(f"{name} has no dataset")
@@ -133,6 +134,7 @@ def open_set(lineage: Lineage, entry: Entry) -> ConceptSet:
     namer = namers[labels.preferred_namer(namers)] if namers else ""
     best = labels.best_names(names, namer) if names is not None and namer else None
     frame = view.concepts_frame(statistics, best, found["consistency"])
+    frame = view.with_noted(frame, "called", called)
     matchings = list(_matchings(lineage, name, sae))
     return ConceptSet(
         entry, statistics, frame, namer, beside, tokens=tokens, matchings=matchings, **found
@@ -237,9 +239,10 @@ def whole_model(lineage: Lineage, known: ConceptSet, publisher: Publisher) -> li
 class Writer:
     """Writes the concepts of a set one by one, and remembers what the index needs of each."""
 
-    def __init__(self, known: ConceptSet, publisher: Publisher):
+    def __init__(self, known: ConceptSet, publisher: Publisher, seen: Seen | None = None):
         self.known = known
         self.publisher = publisher
+        self.seen = seen
         self.images = images_of_each(len(known.concepts))
         self.thumbs: dict[int, str] = {}
         self.counts: dict[int, tuple[int, int, int]] = {}
@@ -281,7 +284,7 @@ class Writer:
             "thumb": [self.thumbs.get(int(concept), "") for concept in concepts],
             "evidence": [list(self.counts.get(int(concept), (0, 0, 0))) for concept in concepts],
         }
-        for name in ("own_name", "token"):
+        for name in ("own_name", "called", "token"):
             if name in frame:
                 columns[name] = frame[name].astype(str).tolist()
         for name in ("verdict", "chance"):
@@ -317,6 +320,7 @@ class Writer:
     ) -> Block:
         title, line = view.about(rows, concept)
         label = str(rows.loc[concept, "name"])
+        called = rows.loc[concept, "called"] if "called" in rows else ""
         if drawn := shown.get("pictures"):
             self.thumbs[concept] = drawn[0]["face"] or drawn[0]["layers"][0]["src"]
         evidence = self._evidence(concept, label, names)
@@ -327,10 +331,12 @@ class Writer:
         return {
             "concept": concept,
             "title": title,
+            **({"called": called} if called else {}),
             "line": line,
             "evidence": [[e.question, e.finding, e.speaks, e.rule] for e in evidence],
             **self._labels(concept, names),
             **shown,
+            **(self.seen.of(concept) if self.seen else {}),
             "similar": similar,
             "decisions": self._decisions(concept),
         }

@@ -24,7 +24,7 @@ from PIL import Image
 
 from dashboards.report import base_style, templates
 from dashboards.views.parts import pictures
-from registry.store.durable import read_json
+from registry.store.durable import lock, read_json
 from registry.suggest import RefusalError
 
 FORMAT = 1
@@ -139,12 +139,12 @@ def webp(pixels: np.ndarray, side: int) -> bytes:
     return file.getvalue()
 
 
-def number(value: Any) -> float | int | None:
-    """Return a number for JSON, to `DIGITS` significant digits; None where it is not finite."""
+def number(value: Any, digits: int = DIGITS) -> float | int | None:
+    """Return a number for JSON, to so many significant digits; None where it is not finite."""
     plain = float(value)
     if not math.isfinite(plain):
         return None
-    short = float(f"{plain:.{DIGITS}g}")
+    short = float(f"{plain:.{digits}g}")
     return int(short) if short.is_integer() and abs(short) < 2**53 else short
 
 
@@ -159,6 +159,12 @@ def published_in(folder: Path) -> Mapping[str, Any] | None:
     SiteError
         If it holds anything else, which is left as it is.
     """
+    _finish_what_was_cut_short(folder)
+    return _require_site(folder)
+
+
+def _require_site(folder: Path) -> Mapping[str, Any] | None:
+    """Return the index of a site, as :func:`published_in`, whatever lies beside it."""
     if not folder.exists():
         return None
     if not folder.is_dir():
@@ -195,19 +201,15 @@ def taking_the_place_of(folder: Path) -> Iterator[Path]:
     """
     published_in(folder)
     folder = folder.absolute()
-    new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("writing", "replaced"))
-    if old.exists() and not folder.exists():  # interrupted between both steps below
-        old.rename(folder)
+    new, old = _beside(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        new.mkdir()
-    except FileExistsError:
-        raise SiteError(
-            f"another publication writes {new}, or was cut short: if none runs, remove it"
-        ) from None
+    new.mkdir(exist_ok=True)
+    held = lock(new, wait=False)
+    if held is None:
+        raise SiteError(f"another publication writes {new}: wait until it is done")
     try:
         yield new
-        published_in(folder)  # which may have changed since
+        _require_site(folder)  # which may have changed since
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             os.rename(folder, old)
@@ -215,3 +217,32 @@ def taking_the_place_of(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+        held.release()
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """Return where a site is written, and where the one lies for a moment that it replaces."""
+    new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("writing", "replaced"))
+    return new, old
+
+
+def _finish_what_was_cut_short(folder: Path) -> None:
+    """End what a publication left that was killed: give its place to a whole site, clear the rest.
+
+    A site is whole when the one before it was put aside. What is being written has a lock, which
+    ends with the process.
+    """
+    folder = folder.absolute()
+    new, old = _beside(folder)
+    if not (new.exists() or old.exists()):
+        return
+    held = lock(new if new.exists() else folder.parent, wait=False)
+    if held is None:
+        return
+    try:
+        if not folder.exists() and old.exists():
+            os.rename(new if new.exists() else old, folder)
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        held.release()

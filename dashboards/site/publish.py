@@ -17,8 +17,10 @@ from dashboards.site.choice import Chosen
 from dashboards.site.concept_sets import Writer, about_set, images_of_each, open_set, whole_model
 from dashboards.site.content import Block, Publisher, plain
 from dashboards.site.folder import FORMAT, MADE_BY, SiteFolder, number
+from dashboards.site.seen import open_seen
 from dashboards.views.concepts.decision import of_stored
 from dashboards.views.concepts.decisions import decision_parts, known_naming
+from dashboards.views.concepts.labels import called_by_readers
 from dashboards.views.parts.parts import Heading, Part, Table, file_name
 from dashboards.views.runs.datasets import open_made
 from dashboards.views.runs.one_run import settings_frame
@@ -182,13 +184,16 @@ def _page(one: Chosen, site: SiteFolder, **more: Any) -> Block:
 
 def _set(catalog: Catalog, lineage: Lineage, one: Chosen, publisher: Publisher) -> Block:
     run, site = one.entry.run, publisher.folder
-    known = open_set(lineage, one.entry)
-    writer = Writer(known, publisher)
+    known = open_set(lineage, one.entry, called_by_readers(catalog, run))
+    seen = open_seen(catalog, known, publisher)
+    writer = Writer(known, publisher, seen)
     for number_of_part, part in writer.parts():
         site.data(f"{run}/concepts-{number_of_part:04d}", part)
+    if seen is not None:
+        site.data(f"{run}/images", seen.about())
     index = writer.index()
     site.data(f"{run}/index", index)
-    about = about_set(known)
+    about = {**about_set(known), "has_images": seen is not None}
     site.data(f"{run}/set", about)
     if about["has_model"]:
         site.data(f"{run}/model", {"blocks": whole_model(lineage, known, publisher)})
@@ -199,6 +204,7 @@ def _set(catalog: Catalog, lineage: Lineage, one: Chosen, publisher: Publisher) 
         {
             "concept": index["concept"][row],
             "name": names[row] or own_names[row],
+            "called": index["called"][row] if "called" in index else "",
             "thumb": index["thumb"][row],
             "told": _told_of(index, row),
         }
@@ -227,7 +233,7 @@ def _decisions(catalog: Catalog, lineage: Lineage, one: Chosen, publisher: Publi
     assert entry.folder is not None
     stored = open_made(entry.folder, entry.stage)
     concepts = entry.needs.get("concepts", "")
-    naming = known_naming(lineage, concepts if concepts in lineage.entries else "")
+    naming = known_naming(catalog, lineage, concepts if concepts in lineage.entries else "")
     of_set = lineage.entries[concepts].run if concepts in lineage.entries else ""
     index = []
     for place, image in enumerate(stored["image"].values.astype(str).tolist()):
@@ -235,7 +241,10 @@ def _decisions(catalog: Catalog, lineage: Lineage, one: Chosen, publisher: Publi
         parts = decision_parts(decision, naming, file_name(entry.cell, image), "")
         parts = [part for part in parts if not isinstance(part, Heading)]
         terms = [
-            [t.concept, naming.name.get(t.concept, ""), number(t.contribution), number(t.share)]
+            [
+                *(t.concept, naming.name.get(t.concept, "")),
+                *(number(t.contribution), number(t.share), naming.own.get(t.concept, "")),
+            ]
             for t in decision.terms
         ]
         said = {

@@ -27,9 +27,16 @@ const factbook = (() => {
   }
   const link = (to, text) => el("a", { href: `#/${to}` }, text)
   const path = (...parts) => parts.map(part => encodeURIComponent(part)).join("/")
-  const digits = value => value == null ? "–"
-    : Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(2)
-    : String(Number(value.toPrecision(3)))
+  const raised = text => [...text].map(one => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(one)]).join("")
+  const digits = value => {  // as registry/wording.py writes numbers
+    if (value == null) return "–"
+    const size = Math.abs(value)
+    if (size && (size < 1e-4 || size >= 1e15)) {
+      const [mantissa, power] = value.toExponential(2).split("e")
+      return `${Number(mantissa)} × 10${raised(String(Number(power)))}`
+    }
+    return value.toLocaleString("en", Number.isInteger(value) ? {} : { maximumSignificantDigits: 3 })
+  }
   const percent = value => value == null ? "–" : `${Number((100 * value).toFixed(1))} %`
   const many = (count, one) => `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`
 
@@ -127,7 +134,7 @@ const factbook = (() => {
     return column === undefined ? "" : column.codes ? column.values[column.codes[row]] : column[row]
   }
   const words = index => index.words ??= index.concept.map((_, row) =>
-    [value(index, "name", row), value(index, "own_name", row), value(index, "token", row)].join(" ").toLowerCase())
+    [value(index, "name", row), value(index, "own_name", row), value(index, "called", row), value(index, "token", row)].join(" ").toLowerCase())
   const search = (index, text) => {
     const asked = text.toLowerCase().split(/\s+/).filter(Boolean), all = words(index)
     const rows = [...index.concept.keys()]
@@ -148,10 +155,11 @@ const factbook = (() => {
       || (of[a] < of[b] ? -way : of[a] > of[b] ? way : a - b))
   }
   const label = (index, row) => value(index, "name", row) || value(index, "own_name", row) || value(index, "token", row) || "no name"
+  const quoted = name => name ? `“${name}”` : ""
   const told = (index, row) => [value(index, "verdict", row), value(index, "chance", row)].filter(Boolean).join(", ")
   const evidence = counts => counts[0] + counts[1] + counts[2] ? `${counts[0]} for it, ${counts[1]} against it, ${counts[2]} open` : ""
   const conceptCard = (one, index, row) => card(path("concept", one.run, index.concept[row]), index.thumb[row],
-    label(index, row), told(index, row), evidence(index.evidence[row]), `${one.noun.toLowerCase()} ${index.concept[row]}`)
+    label(index, row), quoted(value(index, "called", row)), told(index, row), evidence(index.evidence[row]), `${one.noun.toLowerCase()} ${index.concept[row]}`)
 
   const AT_ONCE = 36
   const list = (node, items, draw) => {
@@ -212,6 +220,65 @@ const factbook = (() => {
     show("The whole model", [[home(one), named(one)]], about(one), blocks(model.blocks), json(`${run}/model`))
   }
 
+  // -- where a concept is present -----------------------------------------------------------------
+
+  const SVG = "http://www.w3.org/2000/svg"
+  const svg = (name, attributes, ...children) => {
+    const element = document.createElementNS(SVG, name)
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value)
+    element.append(...children)
+    return element
+  }
+  const histogram = (seen, what) => {
+    const [wide, high, most] = [400, 110, Math.log1p(Math.max(...seen.counts))]
+    const step = wide / seen.counts.length, width = (seen.to - seen.from) / seen.counts.length
+    const bars = seen.counts.map((count, at) => {
+      const size = count ? Math.max(2, high * Math.log1p(count) / most) : 0
+      const from = seen.from + at * width
+      return svg("rect", { x: at * step, y: high - size, width: step - 1, height: size },
+        svg("title", {}, `${what} ${digits(from)} to ${digits(from + width)}: ${many(count, "image")}`))
+    })
+    const said = `${what} from ${digits(seen.from)} to ${digits(seen.to)}, in ${many(seen.present, "image")}; the tallest bar has ${Math.max(...seen.counts).toLocaleString("en")}`
+    return el("figure", { class: "histogram" },
+      svg("svg", { viewBox: `0 0 ${wide} ${high}`, preserveAspectRatio: "none", role: "img", "aria-label": said }, ...bars),
+      el("div", { class: "ends" }, el("span", {}, digits(seen.from)), el("span", {}, what), el("span", {}, digits(seen.to))))
+  }
+  const barTable = (title, rows, classes, told) => {
+    if (!rows?.length) return null
+    const most = Math.max(...rows.map(([, size]) => Math.abs(size)))
+    return el("div", {}, el("h3", {}, title), el("table", { class: "bars" }, el("tbody", {}, rows.map(([at, size]) => el("tr", {},
+      el("th", { scope: "row" }, classes[at]),
+      el("td", {}, svg("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true", class: size < 0 ? "below" : "" },
+        svg("rect", { width: 100 * Math.abs(size) / most, height: 10 }))),
+      el("td", {}, told(size)))))))
+  }
+  const quarter = ([high, low, count, shown], name, all, what) => {
+    if (!count) return null
+    const title = `${name[0].toUpperCase()}${name.slice(1)}: ${what} ${digits(high)} to ${digits(low)}, ${many(count, "image")}`
+    const found = shown.map(([at, presence]) => [...all.images[at], presence])
+    const drawn = found.filter(([, , face]) => face).map(([image, of, face, presence]) => figure(
+      { caption: `${all.classes[of] ?? image}\n${what} ${digits(presence)}`, details: image, face, layers: [], small: false }))
+    const ids = found.filter(([, , face]) => !face).map(([image, of, , presence]) =>
+      el("li", {}, `${image} (${all.classes[of] ?? "no class"}), ${digits(presence)}`))
+    return [el("h3", {}, title), drawn.length ? el("div", { class: "fb-pictures" }, drawn) : null, ids.length ? el("ul", { class: "links" }, ids) : null,
+      found.length ? null : el("p", { class: "note" }, "None of the images that are published.")]
+  }
+  const presence = (seen, all, noun) => {
+    if (!seen || !all) return null
+    const what = noun === "Neuron" ? "activation" : "presence"
+    const share = percent(seen.present / seen.of)
+    const by = all.classes_by ? ` Classes: as ${all.classes_by}.` : ""
+    return [el("h2", {}, noun === "Neuron" ? "How strongly it is active" : "How strongly it is present, and where"),
+      el("p", {}, `In ${seen.present.toLocaleString("en")} of ${many(seen.of, "image")} (${share}).`),
+      el("div", { class: "charts" }, histogram(seen, what),
+        barTable("Classes it is present in", seen.classes, all.classes, percent),
+        barTable("Classes it contributes to", seen.given, all.classes, size => `${size > 0 ? "+" : ""}${digits(size)}`)),
+      el("p", { class: "note" }, `Bars of the histogram are on a logarithmic scale.${by} Contributions: mean to the logit over images explained for the class.`.replace(noun === "Neuron" ? / Contributions.*/ : /$^/, "")),
+      el("h2", {}, "Across its range"),
+      seen.quarters.flatMap((own, at) => quarter(own, all.quarters[at], all, what) ?? []),
+      el("p", { class: "note" }, "Images of each quarter of those in which it is, drawn at random.")]
+  }
+
   const conceptPage = async (run, text) => {
     const one = page(run), [set, index] = await Promise.all([load(`${run}/set`), load(`${run}/index`)])
     const concept = Number(text), row = index.concept.indexOf(concept)
@@ -220,6 +287,7 @@ const factbook = (() => {
     const part = `${run}/concepts-${String(Math.floor(number / set.per_part)).padStart(4, "0")}`
     const data = await load(part)
     const own = data.concepts.find(each => each.concept === concept)
+    const all = own.seen ? await load(`${run}/images`) : null
     const step = (by, text) => index.concept[row + by] === undefined ? null
       : el("a", { href: `#/${path("concept", run, index.concept[row + by])}`, rel: by > 0 ? "next" : "prev" }, text)
     const badges = { "✓ for": "for", "✗ against": "against" }
@@ -246,10 +314,11 @@ const factbook = (() => {
       el("ul", {}, own.references.map(([image, classes, presence]) => el("li", {}, `${image} (${classes || "no class"}), ${digits(presence)}`)))) : null
     const texts = own.texts?.map(([before, token, following, after, caption]) => el("p", { class: "passage" },
       before, el("mark", {}, token), el("u", {}, following), after, el("br"), el("small", { class: "note" }, caption)))
-    show(own.title, [[home(one), named(one)]], el("p", { class: "note" }, own.line), el("nav", { class: "pages", "aria-label": "Neighbours" },
+    show(own.title, [[home(one), named(one)]], own.called ? el("p", {}, "Called ", el("strong", {}, quoted(own.called)), " by readers.") : null,
+      el("p", { class: "note" }, own.line), el("nav", { class: "pages", "aria-label": "Neighbours" },
       step(-1, "← Previous"), step(1, "Next →")),
       own.pictures?.length ? pictures({ pictures: own.pictures, note: own.note }) : own.note ? el("p", { class: "note" }, own.note) : null, texts,
-      speaking, table, similar, decisions, references, about(one), json(part))
+      speaking, table, presence(own.seen, all, one.noun), similar, decisions, references, about(one), json(part))
   }
 
   // -- decisions and results ------------------------------------------------------------------------
@@ -284,8 +353,8 @@ const factbook = (() => {
     const file = `${run}/decision-${String(place).padStart(5, "0")}`
     const own = await load(file)
     const step = (by, text) => index.decisions[place + by] === undefined ? null : link(path("decision", run, index.decisions[place + by].image), text)
-    const concepts = page(own.set) ? el("ul", { class: "links" }, own.terms.map(([concept, name, contribution]) => el("li", {},
-      link(path("concept", own.set, concept), `concept ${concept}${name ? `: ${name}` : ""}`), ` ${contribution > 0 ? "+" : ""}${digits(contribution)}`))) : null
+    const concepts = page(own.set) ? el("ul", { class: "links" }, own.terms.map(([concept, name, contribution, , called]) => el("li", {},
+      link(path("concept", own.set, concept), [`concept ${concept}${name ? `: ${name}` : ""}`, quoted(called)].filter(Boolean).join(" ")), ` ${contribution > 0 ? "+" : ""}${digits(contribution)}`))) : null
     show(own.question, [[home(one), named(one)]], el("p", { class: "note" }, own.image),
       el("nav", { class: "pages", "aria-label": "Neighbours" }, step(-1, "← Previous"), step(1, "Next →")),
       blocks(own.blocks.slice(0, 1)), concepts, blocks(own.blocks.slice(1)), about(one), json(file))
@@ -325,7 +394,7 @@ const factbook = (() => {
     show(title, [], sets.length ? el("form", { class: "tools", role: "search", onsubmit: event => event.preventDefault() },
       el("label", { class: "wide" }, "Find a concept by its name or number", box)) : null, found,
       sets.map(one => el("section", {}, el("h2", {}, link(home(one), named(one))), numbers(one.numbers),
-        cards(one.wall.map(each => card(path("concept", one.run, each.concept), each.thumb, each.name || "no name", each.told,
+        cards(one.wall.map(each => card(path("concept", one.run, each.concept), each.thumb, each.name || "no name", quoted(each.called), each.told,
           `${one.noun.toLowerCase()} ${each.concept}`))),
         el("p", {}, link(home(one), `All ${many(one.count, one.noun.toLowerCase())}`)))),
       others("decisions").map(one => el("section", {}, el("h2", {}, link(home(one), named(one))),

@@ -33,8 +33,10 @@ from dashboards.views.concepts.exactness import meaning_of_maps, shown_below
 from dashboards.views.concepts.labels import (
     NEXT_LABELS,
     best_names,
+    called_by_readers,
     namers_of,
     preferred_namer,
+    with_called,
     with_names,
 )
 from dashboards.views.concepts.neurons import (
@@ -209,9 +211,11 @@ def dataset_parts(catalog: Catalog, name: str, folder: Path, made: Cell | Entry)
     dataset = read_small(folder, made.stage)
     row = next((row for row in RESULTS if row.schema == made.provides), None)
     if row is not None:
-        if row.is_named:
+        if "concept" in dataset.indexes:
             lineage = catalog.lineage()
-            dataset = with_names(lineage, name, dataset, partial(_read, lineage))
+            dataset = with_called(lineage, name, dataset, partial(called_by_readers, catalog))
+            if row.is_named:
+                dataset = with_names(lineage, name, dataset, partial(_read, lineage))
         found = row.parts({name: dataset})
     else:
         found = OTHERS.get(made.provides, _scalars)(catalog, name, dataset)
@@ -290,7 +294,11 @@ def concepts_parts(catalog: Catalog, cell: str, concepts: xr.Dataset) -> list[Pa
         namers = namers_of(names)
         namer = namers[preferred_namer(namers)]
         best = best_names(names, namer)
-    frame = with_noted(concepts_frame(concepts, best, scores), "called", _called(catalog, cell))
+    frame = with_noted(
+        concepts_frame(concepts, best, scores),
+        "called",
+        called_by_readers(catalog, lineage.entries[cell].run),
+    )
     parts: list[Part] = [Numbers(summary(concepts))]
     if not autoencoder:
         is_none = is_of_neurons(concepts)
@@ -307,13 +315,6 @@ def concepts_parts(catalog: Catalog, cell: str, concepts: xr.Dataset) -> list[Pa
         pictures = pictures_of(gallery, listed["concept"].tolist())
         listed = listed.assign(picture=[pictures.get(one, "") for one in listed["concept"]])
     return [*parts, concept_table(cell, listed, namer, title)]
-
-
-def _called(catalog: Catalog, cell: str) -> dict[int, str]:
-    """Return what readers call concepts, by concept; nothing where that cannot be read."""
-    with suppress(*EXPECTED):
-        return {concept: note.name for concept, note in catalog.own_names(cell).items()}
-    return {}
 
 
 def neurons_parts(catalog: Catalog, cell: str, activations: xr.Dataset) -> list[Part]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,19 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dashboards.commands import publish
+from dashboards.site import folder as site_folder
+from dashboards.site import seen
 from dashboards.site.content import Publisher, bare
-from dashboards.site.folder import SiteFolder, taking_the_place_of
+from dashboards.site.folder import SiteFolder, published_in, taking_the_place_of
 from dashboards.views.parts.parts import Figure, Picture, Pictures
 from dashboards.views.parts.pictures import COLOURS, PLACE, WEIGHTS, veil
 from fact.schemas import NEXT_TOKENS
+from fact.traces.by_concept import ENTRY
+from registry.catalog.notes import NoteBook, concept_subject
 from registry.declare.licences import Permission
 from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project
+from registry.store.datasets import open_dataset
 from registry.suggest import RefusalError
 from tests.dashboards import fabricate, fabricate_tokens
 from tests.dashboards.fabricate import CONCEPTS, HOSTILE, run_uid
@@ -69,6 +76,13 @@ def texts(value: Any) -> Iterator[tuple[str, str]]:
 @pytest.mark.slow
 def test_a_site_of_a_project(run: Run, mine: Project, tmp_path: Path) -> None:
     site = tmp_path / "site"
+    own = NoteBook.of(mine.root, None)
+    own.write(
+        replace(
+            own.read(concept_subject(mine.current("toy-concepts").name, 0)),
+            name="<i>round</i> ones",
+        )
+    )
     listed = told(run(str(site), "--dry-run"))
     assert "toy-concepts" in listed
     assert "6 concepts" in listed
@@ -93,6 +107,8 @@ def test_a_site_of_a_project(run: Run, mine: Project, tmp_path: Path) -> None:
     assert len(first["evidence"]) == sum(columns["evidence"][columns["concept"].index(0)])
     assert {question for question, *_ in first["evidence"]} >= {"Do trusted metrics agree?"}
     assert first["references"][0][0] == "test/00000"
+    assert_seen_is_right(first["seen"], data(site, f"{folder}/images"), mine)
+    assert_own_name_is_everywhere(site, pages, columns, first)
     assert all(one["face"] == "" for one in first["pictures"])
 
     for path, content in tree(site).items():
@@ -108,6 +124,73 @@ def test_a_site_of_a_project(run: Run, mine: Project, tmp_path: Path) -> None:
             if key == "html":
                 assert_inert(read(text))
     assert any(HOSTILE in text for _, text in texts(part)), "as it is stored, shown as text"
+
+
+def assert_seen_is_right(seen: Any, shared: Any, project: Project) -> None:
+    """Compare what is told of concept 0 in all images with its presences themselves."""
+    with open_dataset(project.current("toy-concepts")) as stored:
+        kept = stored.load()
+    presence, label = kept["presence"].values[:, 0], kept["label"].values
+    there = presence > 0
+    assert (seen["present"], seen["of"]) == (there.sum(), len(presence))
+    counts, _ = np.histogram(presence[there], 40, (0, presence.max()))
+    assert seen["counts"] == counts.tolist()
+    for at, share in seen["classes"]:
+        assert share == pytest.approx(there[label == at].mean(), rel=5e-3)
+    assert shared["classes"] == kept["class"].values.tolist()
+    ranked = np.sort(presence[there])[::-1]
+    quarters = np.array_split(ranked, 4)
+    for (high, low, count, shown), own in zip(seen["quarters"], quarters, strict=True):
+        assert (high, low) == pytest.approx((own[0], own[-1]), rel=5e-3)
+        assert count == len(own)
+        assert len(shown) == min(4, count)
+        for at, value in shown:
+            image, of, face = shared["images"][at]
+            row = kept.indexes["image"].get_loc(image)
+            assert (value, of) == (pytest.approx(presence[row], rel=5e-3), label[row])
+            assert low <= value <= high
+            assert face == "", "no licence, no images"
+
+
+def assert_own_name_is_everywhere(site: Path, pages: Any, columns: Any, first: Any) -> None:
+    """Look for what a reader calls concept 0 in lists, on its page, in decisions and results."""
+    own = "<i>round</i> ones"
+    row = columns["concept"].index(0)
+    assert [name for name in columns["called"] if name] == [columns["called"][row]] == [own]
+    assert first["called"] == own
+    assert own in [each["called"] for each in pages["toy-concepts"]["wall"]]
+    decision = data(site, f"{pages['toy-decisions']['run']}/decision-00000")
+    assert {term[0]: term[4] for term in decision["terms"]}.get(0, own) == own
+    for cell in ("toy-names", "toy-consistency", "toy-localisation"):
+        parts = data(site, f"{pages[cell]['run']}/result")["parts"]
+        tables = [part for part in parts if "called" in part.get("columns", ())]
+        assert tables, cell
+        for table in tables:
+            at, of = table["columns"].index("called"), table["columns"].index("concept")
+            assert {row[at] for row in table["rows"] if row[of] == "0"} == {own}, cell
+            assert {row[at] for row in table["rows"] if row[of] != "0"} <= {""}, cell
+
+
+def test_examples_of_all_concepts_are_of_the_same_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seen, "POOL", 10)
+    ids = np.array([f"test/{row}" for row in range(100)])
+    publisher = Publisher(SiteFolder(tmp_path), REFUSED)
+    pool = seen.Pool(ids, np.zeros(100, int), publisher, None)
+    drawn = set()
+    for concept in range(50):
+        entries = np.zeros(100, ENTRY)
+        entries["row"] = np.random.default_rng(concept).permutation(100)
+        found = pool.drawn(entries, 4)
+        assert len(found) == 4
+        places = [entries["row"].tolist().index(row) for row in found["row"]]
+        assert places == sorted(places), "in their order"
+        drawn |= set(found["row"].tolist())
+    assert len(drawn) == 4, "the first four of all, since each concept is in all images"
+    assert len(pool.drawn(entries[:50], 50)) < 10
+    assert [pool.place(3), pool.place(8), pool.place(3)] == [0, 1, 0]
+    assert pool.listed == [["test/3", 0, ""], ["test/8", 0, ""]]
 
 
 @pytest.mark.slow
@@ -173,6 +256,53 @@ def test_a_publication_that_fails_changes_nothing(tmp_path: Path) -> None:
     with taking_the_place_of(site) as new:
         assert tree(site) == before
         SiteFolder(new).data("site", {"made_by": "factbook publish", "format": 1})
+
+
+@pytest.mark.parametrize(
+    ("renames", "title"), [(0, "first"), (1, "second"), (2, "second")], ids=str
+)
+def test_the_next_publication_ends_what_one_left_that_was_killed(
+    tmp_path: Path, renames: int, title: str
+) -> None:
+    site = tmp_path / "site"
+    with taking_the_place_of(site) as new:
+        SiteFolder(new).data("site", index_called("first"))
+    if not (child := os.fork()):  # killed while it writes, or after so many of its two renames
+        _publish_and_be_killed(site, renames)
+    os.waitpid(child, 0)
+    assert site.exists() == (renames != 1)
+    assert len(list(tmp_path.iterdir())) == 2, "it has left something"
+    assert (published_in(site) or {})["title"] == title
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+    with taking_the_place_of(site) as new:
+        SiteFolder(new).data("site", index_called("third"))
+    assert (published_in(site) or {})["title"] == "third"
+
+
+def index_called(title: str) -> dict[str, Any]:
+    return {"made_by": "factbook publish", "format": 1, "title": title, "pages": []}
+
+
+def _publish_and_be_killed(site: Path, renames: int) -> None:
+    """End this process as a signal would: no block is left, nothing is cleared."""
+    rename, done = os.rename, list[str]()
+
+    def counted(source: Path, target: Path) -> None:
+        if len(done) == renames:
+            os._exit(9)
+        rename(source, target)
+        done.append(target.name)
+
+    def cleared(path: Path, **_: Any) -> None:
+        if len(done) == 2:
+            os._exit(9)
+
+    site_folder.os.rename, site_folder.shutil.rmtree = counted, cleared  # type: ignore
+    with taking_the_place_of(site) as new:
+        SiteFolder(new).data("site", index_called("second"))
+        if renames == 0:
+            os._exit(9)
+    os._exit(1)
 
 
 def _publish_twice_at_once(site: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import xarray as xr
 
@@ -21,7 +22,7 @@ from dashboards.views.concepts.decision_words import (
     verdict_line,
 )
 from dashboards.views.concepts.exactness import APPROXIMATE
-from dashboards.views.concepts.labels import namers_of, preferred_namer
+from dashboards.views.concepts.labels import called_by_readers, namers_of, preferred_namer
 from dashboards.views.parts.parts import Heading, Note, Number, Numbers, Part, file_name
 from dashboards.views.parts.text import number_text
 from dashboards.views.runs.advice import EXPECTED
@@ -80,7 +81,7 @@ def report_parts(catalog: Catalog, cell: str, decisions: xr.Dataset) -> list[Par
     """
     images = decisions["image"].values.astype(str).tolist()
     lineage = catalog.lineage()
-    naming = known_naming(lineage, lineage.entries[cell].needs.get("concepts", ""))
+    naming = known_naming(catalog, lineage, lineage.entries[cell].needs.get("concepts", ""))
     parts: list[Part] = [Note(MEANING)]
     for image in images[:MOST_REPORTED]:
         decision = of_stored(decisions, image)
@@ -91,12 +92,14 @@ def report_parts(catalog: Catalog, cell: str, decisions: xr.Dataset) -> list[Par
     return parts
 
 
-def known_naming(lineage: Lineage, concepts: str) -> Naming:
-    """Return the preferred names of some concepts, if there are any."""
+def known_naming(catalog: Catalog, lineage: Lineage, concepts: str) -> Naming:
+    """Return the preferred names of some concepts, and what readers call them, if there are any."""
+    made = lineage.entries.get(concepts)
+    own = called_by_readers(catalog, made.run) if made is not None and made.run else {}
     entry = lineage.entries.get(maker_of(lineage, concepts, "names") if concepts else "")
     with suppress(*EXPECTED):
         if entry is not None and entry.folder is not None:
             names = read_small(entry.folder, entry.stage)
             namers = namers_of(names)
-            return naming_of(names, namers[preferred_namer(namers)])
-    return NAMELESS
+            return replace(naming_of(names, namers[preferred_namer(namers)]), own=own)
+    return replace(NAMELESS, own=own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -15,6 +15,7 @@ from dashboards.views.runs.settings import behind, maker_of
 from evals.naming.tables import tested_note
 from evals.naming.verdicts import UNTESTED, chance_note, chance_of, judge_seconds
 from evals.scoring.seen_images import seen_note
+from registry.catalog.access import Catalog
 from registry.catalog.lineage import Lineage
 from registry.columns import Column, ResultTable
 from registry.wording import counted, verb
@@ -242,6 +243,51 @@ def with_names(
         if names := naming_cell(lineage, name):
             return label_concepts(dataset, read(names))
     return dataset
+
+
+CALLED = "called"
+"""Variable that :func:`with_called` adds."""
+
+SETS = ("concepts", "activations", "next_tokens")
+
+
+def called_by_readers(catalog: Catalog, run: str) -> dict[int, str]:
+    """Return what readers call the concepts that a run measured, by concept.
+
+    Nothing where notes cannot be read: what was measured is shown all the same.
+    """
+    with suppress(*EXPECTED):
+        return {
+            note.subject.concept: note.name
+            for note in catalog.note_book.find().values()
+            if note.subject.run == run and note.subject.concept is not None and note.name
+        }
+    return {}
+
+
+def with_called(
+    lineage: Lineage, name: str, dataset: xr.Dataset, called: Callable[[str], Mapping[int, str]]
+) -> xr.Dataset:
+    """Return a dataset with what readers call its concepts, where they call some of them.
+
+    Parameters
+    ----------
+    lineage : Lineage
+        What was made from what.
+    name : str
+        What the dataset is called there.
+    dataset : xr.Dataset
+        Of a result.
+    called : callable
+        From the run that made a set of concepts to what readers call them.
+    """
+    if "concept" not in dataset.indexes or dataset["concept"].dtype.kind != "i":
+        return dataset
+    found = next(filter(None, (behind(lineage, name, schema) for schema in SETS)), "")
+    entry = lineage.entries.get(found)
+    own = called(entry.run) if entry is not None and entry.run else {}
+    names = [own.get(concept, "") for concept in dataset["concept"].values.tolist()]
+    return dataset.assign({CALLED: ("concept", names)}) if any(names) else dataset
 
 
 def naming_cell(lineage: Lineage, name: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dashboards.views.concepts.labels import CALLED, LABEL
 from dashboards.views.parts.parts import (
     MISSING,
     Answer,
@@ -34,6 +35,9 @@ from registry.catalog.seeds import seeded_name
 from registry.columns import Column, ResultTable
 from registry.replicates import Replicated, Replicates
 from registry.wording import counted
+
+NAMES = ("name", LABEL)
+"""Columns of tables of concepts that hold what these are named; what readers call them follows."""
 
 Datasets: TypeAlias = Mapping[str, xr.Dataset]
 """Of one schema, by the cell that made each."""
@@ -136,6 +140,11 @@ class Setting:
         if isinstance(rows, ResultTable):
             options = {"columns": rows.columns} | options
             rows = frame_of(rows, self.own)
+        if CALLED in self.own and "concept" in rows and CALLED not in rows:
+            called = self.own[CALLED].to_series()
+            place = max(rows.columns.get_loc(c) for c in ("concept", *NAMES) if c in rows)
+            rows = rows.copy()
+            rows.insert(place + 1, CALLED, called.reindex(rows["concept"]).to_numpy())
         columns = {
             key: replace(column, help=column.help or self._long_name(column.value or key))
             for key, column in options.pop("columns", {}).items()

@@ -13,6 +13,7 @@ _EXTRAS = {
     "siglip": ("open_clip",),
     "language": ("transformers",),
     "timm": ("timm",),
+    "map": ("openTSNE",),
     "figures": ("matplotlib",),
     "masks": ("pycocotools",),
     "parquet": ("pyarrow",),

@@ -14,14 +14,22 @@ from dashboards.screens import frame as page
 from dashboards.screens.concept import OTHER, go_to, show_beside, show_concept, show_pair
 from dashboards.screens.finding import find_by_meaning
 from dashboards.screens.notes import concept_notes
-from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part, wide_columns
+from dashboards.screens.parts import (
+    column_of,
+    offer_table,
+    show_figure,
+    show_numbers,
+    show_part,
+    wide_columns,
+)
 from dashboards.screens.shown import choose_shown, keep_in_address, tell_beside, tell_earlier
 from dashboards.views.concepts import concepts as view
+from dashboards.views.concepts.concept_map import MARKED, map_figure
 from dashboards.views.concepts.concept_model import channels_note, model_parts
 from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.neurons import is_of_neurons, neurons_note
 from dashboards.views.concepts.passages import strongest_passages, texts_note
-from dashboards.views.parts.parts import Figure
+from dashboards.views.parts.parts import Figure, file_name
 from dashboards.views.parts.pictures import key_script
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import without_datasets
@@ -55,7 +63,8 @@ WIDTHS = {
 }
 TABLE_AND_CONCEPT = (11, 14)
 """Widths: four pictures stand side by side in a window of 1,400 pixels."""
-SECTIONS = ("Concepts", "The whole model")
+SECTIONS = ("Concepts", "The whole model", "Map")
+MAP = "map-of-concepts"
 
 
 def show() -> None:
@@ -79,7 +88,7 @@ def show() -> None:
     with page.explained(cell, stop=True):
         frame = datasets.frame_of(model.concepts, model.names, model.consistency, namer)
     with st.container(horizontal=True, vertical_alignment="center"):
-        section = page.choose_view(SECTIONS, "section")
+        section = page.choose_view(SECTIONS[:2] if model.is_of_texts else SECTIONS, "section")
         if section == SECTIONS[0]:
             st.caption(literal(view.summary_line(numbers)))
     if section == SECTIONS[1]:
@@ -92,6 +101,8 @@ def show() -> None:
         _whole_model(model, frame, namer)
     elif frame.empty:
         st.info("No concepts in this dataset.")
+    elif section == SECTIONS[2]:
+        _map(model, _tagged(catalog, model.concepts, frame))
     else:
         _browse(catalog, model, _tagged(catalog, model.concepts, frame), namer, slots)
 
@@ -257,6 +268,38 @@ def _choose(concepts: Sequence[int]) -> None:
 
 
 # -- all together -----------------------------------------------------------------------------
+
+
+def _map(model: datasets.Model, frame: pd.DataFrame) -> None:
+    """Show all concepts in two dimensions; a click opens one."""
+    with page.explained():
+        found = datasets.map_points(model.concepts, model.sae, model.root)
+        if found is None:
+            st.info(
+                "Without an autoencoder concepts are laid out by their presences, and these are "
+                "too many. The list has all of them."
+            )
+            return
+        points, by = found
+        if points.isna().all(axis=None):
+            st.info("Too few concepts to lay out. The list has all of them.")
+            return
+        own = points.reindex(frame["concept"]).to_numpy()
+        name = file_name(model.concepts.cell, "map")
+        show_figure(
+            map_figure(name, frame, own, view.noun(frame), by),
+            key=MAP,
+            alt="Map of all concepts",
+            on_select=_open_marked,
+            selection_mode=[MARKED],
+        )
+
+
+def _open_marked() -> None:
+    marked = st.session_state[MAP]["selection"].get(MARKED) or [{}]
+    if "concept" in marked[0]:
+        go_to(int(marked[0]["concept"]))
+        st.session_state["section"] = SECTIONS[0]
 
 
 def _whole_model(model: datasets.Model, frame: pd.DataFrame, namer: str) -> None:

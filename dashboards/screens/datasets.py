@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from dashboards.screens.frame import BOUND, explained, tell, tell_unknown
 from dashboards.server.image_reader import ImageReader
+from dashboards.server.map_cache import kept_map
 from dashboards.server.meaning import Meaning
 from dashboards.server.presence_index import PresenceIndex, cache_folder
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
 from dashboards.views.concepts import passages as texts
+from dashboards.views.concepts.concept_map import by_presence, laid_out
 from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.labels import NEXT_LABELS
 from dashboards.views.concepts.neurons import (
@@ -39,7 +41,7 @@ from dashboards.views.runs.settings import (
     maker_of,
     other_set,
 )
-from fact.traces.by_concept import Presences, read_alone
+from fact.traces.by_concept import SMALL_CELLS, Presences, read_alone
 from registry.catalog.access import Catalog
 from registry.catalog.lineage import Lineage
 from registry.declare.stage import Input
@@ -354,14 +356,14 @@ def _matchings(
     catalog: Catalog, lineage: Lineage, name: str, sae: str, wanted: dict[str, str]
 ) -> list[tuple[Made, str, bool]]:
     matchings: list[tuple[Made, str, bool]] = []
-    for one in lineage.entries.values():
+    for one in sorted(lineage.entries.values(), key=lambda one: one.run not in lineage.preferred):
         other = other_set(one, name, sae) if one.provides == "matching" else None
         if other is None or len(matchings) == MOST_MATCHINGS:
             continue
         made = _first(catalog, lineage, [one.name], "matching", wanted)
         if made is not None:
             matchings.append((made, *other))
-    return matchings
+    return sorted(matchings, key=lambda own: own[0].run)  # whatever is declared by now
 
 
 # -- kept for the next reader -----------------------------------------------------------------
@@ -534,6 +536,29 @@ def rows_with(concepts: Made, names: Made | None, label: str) -> NDArray[np.int6
 def directions(made: Made) -> NDArray[np.float32]:
     """Return the directions of an SAE's concepts in the layer, each of length 1."""
     return unit_directions(opened(made)["decoder"])
+
+
+@st.cache_resource(max_entries=8, show_spinner="Laying out all concepts; it is kept …")
+def map_points(concepts: Made, sae: Made | None, root: str) -> tuple[pd.DataFrame, str] | None:
+    """Return where concepts lie on a map, by concept, and by what they are alike, in words.
+
+    By the directions of their SAE, else by their presences; None where these are too many.
+    """
+    kept = statistics(concepts)
+    size, source, by = kept.sizes["concept"], concepts, "by the images that they are present in"
+    if sae is not None and directions(sae).shape[1] == size:
+        source, by = sae, "by their directions in the layer"
+    elif kept.sizes["image"] * size > SMALL_CELLS:
+        return None
+
+    def compute() -> NDArray[np.float32]:
+        if source is sae:
+            return laid_out(directions(sae))
+        return laid_out(by_presence(presence_index(concepts, root).presences()))
+
+    content = str(find_dataset(source.folder)[1]["content"])
+    points = kept_map(Path(root), content, size, compute)
+    return pd.DataFrame(points, index=kept["concept"].values), by
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading presences …")

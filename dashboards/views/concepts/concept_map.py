@@ -1,0 +1,193 @@
+"""All concepts of a set in two dimensions, those near each other that are alike.
+
+Laid out by t-SNE (van der Maaten and Hinton, JMLR 2008) of their cosines, with the interpolated
+forces of Linderman et al. (Nature Methods 2019), as openTSNE computes them. Near ones are alike;
+how far apart others are means nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dashboards.views.parts.charts import BLUE
+from dashboards.views.parts.parts import Figure
+from fact.traces.by_concept import Presences
+from registry.suggest import needs_extras
+
+MARKED = "point"
+"""Name of the selection that a click on a concept makes."""
+
+LEAST = 5
+"""Concepts with a direction below which there is nothing to lay out."""
+
+MANY = 4096
+"""Concepts from which on fewer neighbours of each count."""
+
+NEIGHBOURS = {"few": 90, "many": 45}
+"""Three times the perplexity."""
+
+EARLY, LATER = 200, 400
+"""Iterations with exaggerated attraction, and without."""
+
+ROWS = 1024
+"""Concepts whose cosines with all are in memory at a time: 64 MB of 16,384."""
+
+
+def nearest(
+    directions: NDArray[np.float32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the most similar others of each of some directions.
+
+    Parameters
+    ----------
+    directions : ndarray of float32, (channel, concept)
+        Each of length 1.
+    count : int
+        Others of each; below the number of concepts.
+
+    Returns
+    -------
+    (indices, cosines), each (concept, count)
+        The most similar first.
+    """
+    concepts = directions.shape[1]
+    indices = np.empty((concepts, count), np.int64)
+    found = np.empty((concepts, count), np.float32)
+    for start in range(0, concepts, ROWS):
+        own = np.arange(start, min(start + ROWS, concepts))
+        cosines = directions[:, own].T @ directions
+        cosines[np.arange(len(own)), own] = -np.inf  # not itself
+        first = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        values = np.take_along_axis(cosines, first, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        indices[own] = np.take_along_axis(first, order, axis=1)
+        found[own] = np.take_along_axis(values, order, axis=1)
+    return indices, found
+
+
+def laid_out(directions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return where concepts lie, (concept, 2); NaN of those without a direction.
+
+    Parameters
+    ----------
+    directions : ndarray of float32, (channel, concept)
+        Each of length 1, or NaN; two concepts are as alike as the cosine of theirs.
+
+    Raises
+    ------
+    RefusalError
+        If openTSNE is not installed, with the command that installs it.
+    """
+    with needs_extras():
+        from openTSNE import TSNEEmbedding, affinity, initialization, nearest_neighbors
+    known = np.isfinite(directions).all(axis=0)
+    found = np.full((directions.shape[1], 2), np.nan, np.float32)
+    own = np.ascontiguousarray(directions[:, known])
+    size = own.shape[1]
+    if size < LEAST:
+        return found
+    count = min(NEIGHBOURS["many" if size > MANY else "few"], size - 1)
+    indices, cosines = nearest(own, count)
+    distances = np.sqrt(np.maximum(2 - 2 * cosines.astype(np.float64), 0))  # of ends of length 1
+    affinities = affinity.PerplexityBasedNN(
+        knn_index=nearest_neighbors.PrecomputedNeighbors(indices, distances),
+        perplexity=max(2.0, count / 3),
+        n_jobs=-1,
+    )
+    begin = initialization.pca(own.T.astype(np.float64), random_state=0)
+    forces = "fft" if size > MANY else "bh"
+    points = TSNEEmbedding(
+        begin, affinities, negative_gradient_method=forces, n_jobs=-1, random_state=0
+    )
+    points = points.optimize(n_iter=EARLY, exaggeration=12, momentum=0.5)
+    points = points.optimize(n_iter=LATER, exaggeration=1, momentum=0.8)
+    found[known] = np.asarray(points)
+    return found
+
+
+def by_presence(presences: Presences) -> NDArray[np.float32]:
+    """Return directions of concepts over images, whose cosines are correlations of presences.
+
+    Parameters
+    ----------
+    presences : Presences
+        All of them in memory: few images times few concepts.
+
+    Returns
+    -------
+    ndarray of float32, (image, concept)
+        Of length 1; NaN of a concept that is the same in all images.
+    """
+    concepts = len(presences.blocks[0].pointer) - 1 if presences.blocks else 0
+    dense = np.zeros((presences.n_read, concepts), np.float32)
+    for concept in range(concepts):
+        column = presences.column(concept)
+        dense[column["row"], concept] = column["presence"]
+    dense -= dense.mean(axis=0)
+    length = np.sqrt(np.einsum("ij,ij->j", dense, dense, dtype=np.float64))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(length > 1e-6, dense / length, np.nan), np.float32)
+
+
+def map_figure(
+    name: str, frame: pd.DataFrame, points: NDArray[np.float32], noun: str, by: str
+) -> Figure:
+    """Return the map of a set, whose points are its concepts.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    frame : pd.DataFrame
+        A row per concept: ``concept``, ``name``, and ``called`` where readers call some.
+    points : ndarray, (row, 2)
+        Where each lies; NaN where it lies nowhere.
+    noun : str
+        What one is called.
+    by : str
+        What it is by that near ones are alike, in words.
+    """
+    told = frame["name"].astype(str).where(frame["name"].astype(str) != "", "no name")
+    if "called" in frame:
+        told += frame["called"].map(lambda own: f" “{own}”" if own else "")
+    shown = pd.DataFrame(
+        {
+            "concept": frame["concept"].to_numpy(),
+            "told": told.to_numpy(),
+            "x": points[:, 0].round(2),
+            "y": points[:, 1].round(2),
+        }
+    ).dropna()
+    hidden: dict[str, Any] = {
+        "axis": None,
+        "scale": alt.Scale(zero=False, nice=False, padding=12),
+    }
+    most = 30 if len(shown) > 2000 else 90
+    chart: Any = alt.Chart(shown, height=560).mark_circle(
+        color=BLUE,
+        stroke="white",
+        strokeWidth=0.5,
+        opacity=0.75,
+        size=most,
+        cursor="pointer",
+        aria=False,
+    )
+    chart = chart.encode(
+        x=alt.X("x:Q", **hidden),
+        y=alt.Y("y:Q", **hidden),
+        tooltip=[alt.Tooltip("told:N", title="name"), alt.Tooltip("concept:Q", title=noun)],
+    )
+    chart = chart.add_params(alt.selection_point(name=MARKED, fields=["concept"]))
+    note = (
+        f"A point is a {noun.lower()}; near ones are alike {by}. Distances between far ones mean "
+        "nothing (t-SNE). Click one to open it. The list of concepts has the same by name."
+    )
+    left_out = len(frame) - len(shown)
+    if left_out:
+        note += f" {left_out:,} that are the same everywhere lie nowhere."
+    return Figure(name, chart, "", note)

@@ -1,0 +1,112 @@
+"""The map of all concepts: near ones are alike, and it is computed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+from sklearn.manifold import trustworthiness
+from sklearn.metrics.pairwise import cosine_similarity
+
+from dashboards.server.map_cache import kept_map
+from dashboards.views.concepts import concept_map
+from dashboards.views.concepts.concept_map import by_presence, laid_out, map_figure, nearest
+from fact.traces.by_concept import Block, Presences
+from tests.dashboards.fabricate import HOSTILE
+from tests.dashboards.numerals import badly_written
+from tests.dashboards.test_pages import Open, open_page, told
+
+__all__ = ["open_page"]
+
+
+@pytest.fixture(scope="module")
+def families() -> NDArray[np.float32]:
+    """Directions of 240 concepts in 20 families, (channel, concept)."""
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((20, 48))
+    own = centres[np.arange(240) % 20] + 0.6 * random.standard_normal((240, 48))
+    return (own / np.linalg.norm(own, axis=1, keepdims=True)).T.astype(np.float32)
+
+
+def test_the_nearest_are_those_of_all_cosines(
+    families: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concept_map, "ROWS", 100)
+    indices, cosines = nearest(families, 7)
+    every = cosine_similarity(families.T)
+    np.fill_diagonal(every, -2)
+    assert_allclose(cosines, -np.sort(-every, axis=1)[:, :7], atol=1e-6)
+    assert_allclose(np.take_along_axis(every, indices, axis=1), cosines, atol=1e-6)
+
+
+@pytest.mark.parametrize("many", [concept_map.MANY, 100], ids=["few", "many"])
+def test_near_ones_are_alike_and_silent_ones_lie_nowhere(
+    families: NDArray[np.float32], many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concept_map, "MANY", many)  # above it the forces are interpolated
+    monkeypatch.setattr(concept_map, "EARLY", 60)
+    monkeypatch.setattr(concept_map, "LATER", 60 if many == 100 else 200)
+    directions = families.copy()
+    directions[:, 5] = np.nan
+    points = laid_out(directions)
+    assert np.isnan(points[5]).all()
+    known = np.arange(240) != 5
+    kept = trustworthiness(directions.T[known], points[known], n_neighbors=8, metric="cosine")
+    assert kept > 0.9, "scikit-learn counts which neighbours on the map are none in the layer"
+    assert_allclose(laid_out(directions), points, err_msg="the same each time")
+    assert np.isnan(laid_out(directions[:, :4])).all(), "too few to lay out"
+
+
+def test_presences_are_alike_by_their_correlation() -> None:
+    random = np.random.default_rng(1)
+    dense = random.gamma(1.0, 1.0, (50, 9)) * (random.random((50, 9)) < 0.5)
+    dense[:, 4] = 0
+    blocks = [Block.of(a, dense[a : a + 20].astype(np.float32)) for a in (0, 20, 40)]
+    found = by_presence(Presences(50, blocks))
+    assert np.isnan(found[:, 4]).all()
+    with np.errstate(invalid="ignore"):
+        expected = np.corrcoef(dense, rowvar=False)
+    known = np.arange(9) != 4
+    assert_allclose((found.T @ found)[known][:, known], expected[known][:, known], atol=1e-5)
+
+
+def test_a_map_is_computed_once_and_again_where_it_is_damaged(tmp_path: Path) -> None:
+    calls = []
+
+    def compute() -> NDArray[np.float32]:
+        calls.append(1)
+        return np.arange(6, dtype=np.float32).reshape(3, 2)
+
+    for _ in range(2):
+        assert kept_map(tmp_path, "digest", 3, compute).tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert len(calls) == 1
+    [path] = (tmp_path / ".factbook" / "cache").glob("map-*.npy")
+    path.write_bytes(path.read_bytes()[:-5])
+    kept_map(tmp_path, "digest", 3, compute)
+    assert len(calls) == 2
+    kept_map(tmp_path, "digest", 3, compute)
+    assert len(calls) == 2
+
+
+def test_the_map_tells_names_and_says_what_it_means() -> None:
+    frame = pd.DataFrame({"concept": [4, 2, 7], "name": [HOSTILE, "", "red"]})
+    frame["called"] = ["", "mine", ""]
+    points = np.array([[0.123456, 1], [2, 3], [np.nan, np.nan]], np.float32)
+    figure = map_figure("toy-map", frame, points, "Concept", "by their directions in the layer")
+    shown = figure.chart.data
+    assert shown["concept"].tolist() == [4, 2]
+    assert shown["told"].tolist() == [HOSTILE, "no name “mine”"]
+    assert "1 that are the same everywhere" in figure.note
+    assert badly_written(figure.note) == []
+    assert "<svg" in figure.svg()
+
+
+def test_the_page_shows_the_map(open_page: Open, judged: Path) -> None:
+    page = open_page(judged, "concepts", {"section": "Map"})
+    assert not page.exception
+    assert "near ones are alike by their directions in the layer" in told(page).replace("\\", "")
+    assert len(page.get("vega_lite_chart")) == 1

@@ -16,9 +16,10 @@ from dashboards.server.preparation import PREPARATION
 from dashboards.views.parts import pictures
 from dashboards.views.sections import RESULTS
 
-# Help lines in nearly full colour, what is chosen in a darker red, a ring around links that have
-# the focus: Streamlit's own are too faint for WCAG 2.2, 1.4.3 and 2.4.7. And no empty hand's
-# breadth above each title. A comment, since Streamlit would show a docstring on the page.
+# Help lines in nearly full colour, what is chosen in a darker red, texts in code in a darker green,
+# a ring around links that have the focus: Streamlit's own are too faint for WCAG 2.2, 1.4.3 and
+# 2.4.7. And no empty hand's breadth above each title. A comment, since Streamlit would show a
+# docstring on the page.
 READABLE = """<style>
 [data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
 [data-testid=stMainBlockContainer] { padding-top: 4rem; padding-bottom: 3rem; }
@@ -28,6 +29,10 @@ READABLE = """<style>
   outline: 3px solid #0072b2 !important; outline-offset: 2px; border-radius: 4px; }
 button[data-selected=true] [data-testid=stMarkdownContainer] {
   color: light-dark(#a3202f, #ff9aa3); }
+[data-testid=stApp] [data-testid=stSliderThumbValue] :is(p, div) {
+  color: light-dark(#a3202f, #ff9aa3); }
+[data-testid=stApp] [data-testid=stCode] .token.string {
+  color: light-dark(#00692a, #3dd56d) !important; }
 [class*=st-key-wide-figure] { overflow-x: auto; }
 [class*=st-key-wide-figure] [data-testid=stVegaLiteChart] { min-width: 680px; }
 .st-key-evidence p { font-size: 0.9rem; line-height: 1.4; }

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from dashboards.views.sections import RESULTS
 from evals.metrics.registered import list_metrics
 from evals.schemas import IDENTIFICATION, SANITY
+from registry.declare.stage import load_stage
 from registry.mongo.database import OFF
 from registry.plan.project import open_project
 from tests.dashboards import fabricate, fabricate_results, test_browser
@@ -26,6 +28,7 @@ from tests.dashboards.test_browser import (
     see,
     serve,
     tiles,
+    titled_and_readable,
     visit,
 )
 from tests.dashboards.test_links import CONCEPTS, GALLERY, NAMES
@@ -43,12 +46,22 @@ def served(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A server of the dashboard for a project of its own, whose declaration may be changed."""
     root = shutil.copytree(template, tmp_path_factory.mktemp("links") / "project", symlinks=True)
     declare_metrics(root)
+    declare_others(root)
     with serve(root, OFF, EXPLAINING_NOTHING) as address:
         yield Served(address, root, OFF)
 
 
 MEASURED = {"metric-sanity": "check", "metric-known": "identify"}
 """Experiments with results of all metrics, and their stages."""
+
+MEASURED_BY = ("sanity", "identification")
+"""Their schemas."""
+
+OTHERS = (
+    *("toy-comparison", "toy-consistency", "toy-intervention", "toy-matching"),
+    *("toy-fidelity", "toy-localisation", "toy-scores"),
+)
+"""Experiments with one result of every other kind."""
 
 
 def declare_metrics(root: Path) -> None:
@@ -65,6 +78,20 @@ def declare_metrics(root: Path) -> None:
         fabricate.store(project, cell, every, schema, fabricate.run_uid(cell, 40))
 
 
+def declare_others(root: Path) -> None:
+    """Add results of all other kinds to a project."""
+    heads = tuple(f"[experiments.{name}]" for name in OTHERS)
+    parts = fabricate_results.DECLARATION.split("\n\n")
+    own = [part for part in parts if part.startswith(heads)]
+    with (root / "experiments.toml").open("a") as declaration:
+        declaration.write("\n" + "\n\n".join(own).replace('"toy-sae"', '"toy-sae[k=8]"') + "\n")
+    project = open_project(root)
+    for cell, dataset in fabricate_results.outputs():
+        if cell.partition("[")[0] in OTHERS:
+            schema = load_stage(project.cell(cell).stage).output
+            fabricate.store(project, cell, dataset, schema, fabricate.run_uid(cell, 41))
+
+
 def test_results_of_all_metrics_take_three_screens_at_most(page: Page, address: str) -> None:
     height = "document.querySelector('[data-testid=stMain]').scrollHeight"
     for path, told in (("sanity", "pass the sanity checks"), ("known-neurons", "find the known")):
@@ -78,6 +105,19 @@ def test_results_of_all_metrics_take_three_screens_at_most(page: Page, address: 
         look_at_it_dark(page, f"{path}-dark")
     page.get_by_text("Split by split").first.click()
     see(page, "Each split lets other neurons choose")
+
+
+@pytest.mark.parametrize("path", [row.path for row in RESULTS if row.schema not in MEASURED_BY])
+def test_results_can_be_read_by_everyone(page: Page, address: str, path: str) -> None:
+    [title] = [row.title for row in RESULTS if row.path == path]
+    visit(page, f"{address}/{path}")
+    titled_and_readable(page, title)
+    page.locator("[data-testid=stVegaLiteChart] svg, canvas").first.wait_for()
+    for fold in page.locator("[data-testid=stExpander] summary").all():
+        fold.click()
+    idle(page)
+    audit(page)
+    look_at_it_dark(page, f"{path}-dark")
 
 
 def test_yesterdays_links_open_the_same_with_a_banner(

@@ -58,8 +58,9 @@ class InPrecision(OnDevice):
     Parameters
     ----------
     precision : str
-        ``float32``, or ``bf16``: products of the networks that are run are computed from bfloat16,
-        of which eight bits are digits, in about half the time where a device has units for it.
+        ``float32``, or ``bf16``: products of the networks that are run, or trained, are computed
+        from bfloat16, of which eight bits are digits, in about half the time where a device has
+        units for it.
         Weights, what is chosen by its size, sums, losses and all that is stored stay in float32.
     """
 

@@ -80,7 +80,7 @@ class ImportSAEConfig(OnDevice):
 
 
 @dataclass(frozen=True)
-class SAEConfig(OnDevice):
+class SAEConfig(InPrecision):
     """Configuration of ``fact.train_sae``.
 
     Parameters
@@ -138,7 +138,8 @@ class SAEConfig(OnDevice):
         ``bf16`` looks for the concepts of a sample by a product in bfloat16, which takes less time
         on GPUs and on processors with AMX or AVX512_BF16, and more on others. What it keeps is
         proven to be what float32 keeps, or done again by ``float32``; values are computed in
-        float32, and differ by its rounding, which is why it is part of the fingerprint.
+        float32, and differ by its rounding, which is why it is part of the fingerprint. With
+        ``precision = "bf16"`` there is nothing to prove.
     """
 
     n_concepts: Count = 512
@@ -178,6 +179,8 @@ class SAEConfig(OnDevice):
             )
         if self.candidates != "float32" and self.activation != "topk":
             raise ValueError('candidates = "bf16" is of activation = "topk" alone')
+        if self.candidates != "float32" and self.precision != "float32":
+            raise ValueError('candidates = "bf16" is of precision = "float32" alone')
         if self.compat and self.activation != "topk":
             raise ValueError('compat = "fact" is of the published code, which has topk alone')
         if self.dictionary != "archetypal" and (self.n_points is not None or self.relaxation):

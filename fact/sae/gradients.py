@@ -3,7 +3,8 @@
 Automatic differentiation takes five products with a dense (sample, concept) matrix. Here only the
 encoder's remains, a few samples at a time so that the matrix is never whole in memory; the others
 run over the concepts that are active in each sample. Dead concepts, a few columns, stay dense.
-Decoders are given by their directions, (concept, channel), the transpose of ``W_d``.
+Decoders are given by their directions, (concept, channel), the transpose of ``W_d``. Within
+:class:`torch.autocast` products of whole matrices are computed from bfloat16, all else in float32.
 
 Sources: BatchTopK: Bussmann et al., arXiv 2412.06410, section 3; Matryoshka: Bussmann et al.,
 "Learning multi-level features with Matryoshka sparse autoencoders", arXiv 2503.17547, section 3.
@@ -20,6 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fact.networks.precision import exact
 from fact.sae.model import SAE, JumpReLUSAE, TopKSAE, sampled_products, weighted_rows
 from fact.sae.ranks import ALONE, Ranks
 
@@ -270,12 +272,13 @@ def reconstruct_residual(
     parts = (torch.split(rows, size) for rows in (x, residual, activations))
     for samples, wanted, found in zip(*parts, strict=True):
         kept = _keep_largest(_only(found.relu_(), is_dead), k)
-        rest = torch.addmm(wanted, kept, directions, alpha=-1)
+        rest = _added(wanted, kept, directions, alpha=-1)
         loss += torch.linalg.vector_norm(rest).square()
-        by_directions.addmm_(kept.T, rest)
+        by_directions = _added(by_directions, kept.T, rest)
         # The derivative of relu, in one pass: 0 where nothing is kept.
-        back = torch.ops.aten.threshold_backward(torch.mm(rest, directions.T), kept, 0)
-        by_encoder.addmm_(back.T, samples)
+        back = exact(torch.mm(rest, directions.T))
+        back = torch.ops.aten.threshold_backward(back, kept, 0)
+        by_encoder = _added(by_encoder, back.T, samples)
     # A residual without variance, as of one sample, makes it NaN or infinite.
     counts = (loss / variance).isfinite() & is_dead.any()
     return Auxiliary(
@@ -283,6 +286,13 @@ def reconstruct_residual(
         by_encoder.mul_(-2 / variance).where(counts, 0),
         by_directions.mul_(-2 / variance).where(counts, 0),
     )
+
+
+def _added(given: Tensor, first: Tensor, second: Tensor, alpha: float = 1.0) -> Tensor:
+    """Return ``given + alpha first @ second``, of which the product alone may be from bfloat16."""
+    if torch.is_autocast_enabled(given.device.type):
+        return torch.add(given, first @ second, alpha=alpha)
+    return torch.addmm(given, first, second, alpha=alpha)
 
 
 @torch.no_grad()
@@ -549,7 +559,10 @@ def _chunks(x: Tensor, encoder: Tensor, aside: Aside | None = None) -> Iterator[
     buffer = x.new_empty(min(size, len(x)), len(encoder))
     for start in range(0, len(x), size):
         samples = x[start : start + size]
-        made = torch.mm(samples, encoder.T, out=buffer[: len(samples)])
+        if torch.is_autocast_enabled(x.device.type):  # which what is written to would escape
+            made = buffer[: len(samples)].copy_(samples @ encoder.T)
+        else:
+            made = torch.mm(samples, encoder.T, out=buffer[: len(samples)])
         if aside is not None and len(aside.concepts):
             rows = aside.values[start : start + size]
             torch.index_select(made, 1, aside.concepts, out=rows)
@@ -568,7 +581,7 @@ def _codes_of(values: Tensor, indices: Tensor) -> Codes:
 
 def _likely_bound(x: Tensor, encoder: Tensor, k: int) -> Tensor:
     """Return a number, 0 or more, that about ``SPARE x k`` activations of a sample are above."""
-    activations = (x[:GUESSED] @ encoder.T).flatten()
+    activations = exact(x[:GUESSED] @ encoder.T).flatten()
     most = int(SPARE * k * min(len(x), GUESSED))
     if most >= len(activations):
         return x.new_zeros(())

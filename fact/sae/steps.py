@@ -22,7 +22,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from fact.data.config import Precision
 from fact.networks.arrays import AnyArray, as_tensor
+from fact.networks.precision import computing_in
 from fact.networks.weights import read_tensors, write_tensors
 from fact.sae.dictionaries import ArchetypalDictionary, Dictionary, UnitDictionary
 from fact.sae.gradients import (
@@ -77,6 +79,9 @@ class TrainingConfig:
         ``bf16``: a TopK SAE looks for what it keeps of a sample by a product in bfloat16, proves
         that it found the largest, and computes these in float32
         (:func:`fact.sae.gradients.certified_codes`); ``float32``: by the whole product.
+    precision : str
+        ``bf16``: pre-activations, and the products of the auxiliary loss, are computed from
+        bfloat16; weights, moments, sums, losses and all other products are in float32.
 
     Raises
     ------
@@ -94,6 +99,7 @@ class TrainingConfig:
     clip: float = 1.0
     prefixes: tuple[int, ...] = ()
     candidates: Candidates = "float32"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefixes", tuple(self.prefixes))
@@ -109,6 +115,7 @@ class TrainingConfig:
             "clip": (self.clip > 0, "above 0"),
             "prefixes": (is_ascending(self.prefixes), "ascending, from at least 1"),
             "candidates": (self.candidates in get_args(Candidates), "float32 or bf16"),
+            "precision": (self.precision in get_args(Precision), "float32 or bf16"),
         }
         faults = [
             f"{name} is {getattr(self, name)}; expected {expected}"
@@ -371,30 +378,32 @@ class Trainer:
         x = self._check(samples)
         n = self._count(x) if n_samples is None else n_samples
         idle = self._idle(n)
-        main = reconstruct(
-            x,
-            self._encoder,
-            self._directions,
-            self.sae.k,
-            isinstance(self.sae, BatchTopKSAE),
-            self.config.prefixes,
-            idle,
-            n,
-            self.ranks,
-            self.config.candidates,
-        )
+        with computing_in(self.config.precision, x.device):
+            main = reconstruct(
+                x,
+                self._encoder,
+                self._directions,
+                self.sae.k,
+                isinstance(self.sae, BatchTopKSAE),
+                self.config.prefixes,
+                idle,
+                n,
+                self.ranks,
+                self.config.candidates,
+            )
         self.ranks.add(main.counts)
         of_residual, of_samples = self._spread([main.residual, x], n)
         is_dead = self._is_dead(main.counts, idle, n)
-        auxiliary = reconstruct_residual(
-            x,
-            main.residual,
-            main.idle,
-            self._directions[idle],
-            is_dead,
-            self.config.auxiliary_k,
-            of_residual,
-        )
+        with computing_in(self.config.precision, x.device):
+            auxiliary = reconstruct_residual(
+                x,
+                main.residual,
+                main.idle,
+                self._directions[idle],
+                is_dead,
+                self.config.auxiliary_k,
+                of_residual,
+            )
         l0, uncertain = _l0(main.values, n), main.uncertain.to(x.dtype)
         means = torch.stack([main.loss, auxiliary.loss, main.minimised, l0, uncertain])
         self.ranks.add(means)

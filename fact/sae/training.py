@@ -195,6 +195,7 @@ class SAETraining:
                 auxiliary_k=config.auxiliary_k,
                 prefixes=config.prefixes,
                 candidates=config.candidates,
+                precision=config.precision,
             )
             self.trainer = Trainer(*self._start(scale, schedule), self.ranks)
             self.trainer.notes = {

@@ -23,6 +23,7 @@ from tests.fact import tiny
 STAGES = (
     "collect_features",
     "train_classifier",
+    "train_sae",
     "bcosify_network",
     "encode_concepts",
     "encode_craft",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors import safe_open
 
+from fact.networks.precision import computing_in
 from fact.sae import gradients
 from fact.sae.gradients import (
     _bounding,
@@ -21,7 +22,7 @@ from fact.sae.gradients import (
     spread,
     top_codes,
 )
-from fact.sae.model import TopKSAE
+from fact.sae.model import BatchTopKSAE, TopKSAE
 from fact.sae.steps import Trainer, TrainingConfig, train_topk_sae
 from tests.fact.dense_training import DenseTraining
 
@@ -385,3 +386,51 @@ def test_a_training_by_candidates_in_bfloat16_is_that_of_float32():
     assert one.dead == pytest.approx(other.dead, abs=2)
     with pytest.raises(ValueError, match="candidates is bf8; expected float32 or bf16"):
         replace(config, candidates="bf8")
+
+
+@pytest.mark.parametrize("kind", [TopKSAE, BatchTopKSAE])
+@pytest.mark.parametrize("prefixes", [(), (32,)])
+def test_a_training_in_bf16_learns_as_one_in_float32(kind, prefixes, tmp_path):
+    config = TrainingConfig(**SCHEDULE, prefixes=prefixes)
+    batches, logs, products = make_batches(40, torch.float32), [], []
+    for precision in ("float32", "bf16"):
+        draw = torch.Generator().manual_seed(0)
+        trainer = Trainer(
+            kind.initialise(96, N_CHANNELS, 3, draw), replace(config, precision=precision)
+        )
+        logs.append([trainer.step(x) for x in batches])
+        products.append(trainer.sae.encoder.detach())
+        assert {weight.dtype for weight in trainer._tensors().values()} <= {
+            torch.float32,
+            torch.int64,
+        }
+    exactly, nearly = logs
+    assert nearly[0].loss != exactly[0].loss
+    assert max(log.auxiliary_loss for log in nearly) > 0
+    for one, other in zip(exactly[:5], nearly[:5], strict=True):
+        assert other.loss == pytest.approx(one.loss, rel=2**-6)
+    assert exactly[-1].loss < 0.5 * exactly[0].loss
+    assert nearly[-1].loss == pytest.approx(exactly[-1].loss, rel=0.1)
+    trainer.save(tmp_path / "state.safetensors")
+    assert Trainer.load(tmp_path / "state.safetensors").config.precision == "bf16"
+
+
+def test_gradients_in_bf16_are_near_those_in_float32():
+    draw = torch.Generator().manual_seed(0)
+    x, residual, encoder, directions = (
+        torch.randn(n, N_CHANNELS, generator=draw) / N_CHANNELS**0.5 for n in (64, 64, 256, 20)
+    )
+    is_dead, variance = torch.arange(20) % 3 > 0, spread(residual)
+    found = []
+    for precision in ("float32", "bf16"):
+        with computing_in(precision, x.device):
+            main = reconstruct(x, encoder, encoder, 200)  # nearly all: the same ones
+            given = torch.randn(64, 20, generator=torch.Generator().manual_seed(1))
+            auxiliary = reconstruct_residual(x, residual, given, directions, is_dead, 5, variance)
+        parts = (main.by_encoder, main.by_directions, main.residual)
+        found.append([*parts, auxiliary.loss, auxiliary.by_encoder, auxiliary.by_directions])
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype == torch.float32
+        assert 0 < (one - other).norm() < 2**-4 * one.norm()
+    with pytest.raises(ValueError, match="precision is bf8; expected float32 or bf16"):
+        TrainingConfig(1, precision="bf8")

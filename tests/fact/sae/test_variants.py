@@ -253,6 +253,7 @@ def test_a_threshold_serves_about_as_many_as_were_kept_in_training() -> None:
     [
         ({"prefixes": (8, 8)}, r"prefixes \[8, 8\]; expected ascending"),
         ({"prefixes": (512,)}, "below n_concepts 512"),
+        ({"candidates": "bf16", "precision": "bf16"}, 'of precision = "float32" alone'),
         ({"relaxation": 0.1}, 'of dictionary = "archetypal" alone'),
         ({"dictionary": "archetypal", "n_points": 100}, "n_points 100 is less than n_concepts 512"),
     ],

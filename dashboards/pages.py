@@ -34,7 +34,6 @@ button[data-selected=true] [data-testid=stMarkdownContainer] {
 [data-testid=stApp] [data-testid=stCode] .token.string {
   color: light-dark(#00692a, #3dd56d) !important; }
 [class*=st-key-wide-figure] { overflow-x: auto; }
-[class*=st-key-wide-figure] [data-testid=stVegaLiteChart] { min-width: 680px; }
 .st-key-evidence p { font-size: 0.9rem; line-height: 1.4; }
 @media (max-width: 1200px) {
   [class*=st-key-wide-columns] > * > [data-testid=stHorizontalBlock] > [data-testid=stColumn],

@@ -295,10 +295,11 @@ def waterfall(frame: pd.DataFrame, *, x_title: str) -> alt.LayerChart:
     )
     known["right"] = known[["start", "end"]].max(axis=1)
     y = _rows_of(known["label"])
+    across = _with_room(known[["start", "end"]].to_numpy())
     kinds = alt.Scale(domain=["for", "against", "total"], range=[BLUE, VERMILION, GREY])
     bar = alt.Chart().mark_bar()
     bar = bar.encode(
-        x=alt.X("start:Q", title=x_title, scale=alt.Scale(zero=True)),
+        x=alt.X("start:Q", title=x_title, scale=across),
         x2=alt.X2("end"),
         y=y,
         color=alt.Color("kind:N", title=None, scale=kinds, legend=alt.Legend(orient="top")),
@@ -309,8 +310,17 @@ def waterfall(frame: pd.DataFrame, *, x_title: str) -> alt.LayerChart:
         ],
     )
     text = alt.Chart().mark_text(align="left", dx=4, color=GREY)
-    text = text.encode(x=alt.X("right:Q"), y=y, text=alt.Text("signed:N"))
+    text = text.encode(x=alt.X("right:Q", scale=across), y=y, text=alt.Text("signed:N"))
     return layers(bar, text, data=known, height={"step": ROW - 2})
+
+
+def _with_room(values: np.ndarray) -> alt.Scale:
+    """Return a scale from 0 that ends where a number beside the longest bar ends."""
+    low, high = min(values.min(), 0.0), max(values.max(), 0.0)
+    span = high - low
+    if not (np.isfinite(span) and span > 0):
+        return alt.Scale(zero=True)
+    return alt.Scale(domain=[low, high + 0.12 * span], nice=False)
 
 
 def _rows_of(labels: pd.Series) -> alt.Y:

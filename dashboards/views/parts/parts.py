@@ -156,15 +156,15 @@ class Figure:
         With its data inside.
     title, note : str
         Above and below it.
-    is_wide : bool
-        Whether a narrow page scrolls it sideways rather than squeeze it.
+    least_width : int
+        Pixels; a narrower page scrolls it sideways rather than squeeze it.
     """
 
     name: str
     chart: Any
     title: str = ""
     note: str = ""
-    is_wide: bool = False
+    least_width: int = 0
 
     def svg(self) -> str:
         """Return it as SVG on white, drawn here and without a network."""

@@ -89,7 +89,7 @@ def matrix(settings: Sequence[view.Setting]) -> Iterator[Figure]:
             "form."
         )
     chart = signs(frame, looks=VERDICTS)
-    yield Figure("sanity-matrix", chart, "Verdicts on every metric", note, is_wide=True)
+    yield Figure("sanity-matrix", chart, "Verdicts on every metric", note, least_width=680)
 
 
 def _of_setting(at: view.Setting) -> pd.DataFrame:

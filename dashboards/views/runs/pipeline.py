@@ -41,6 +41,7 @@ _WORST = (*_URGENT, "waiting for upstream", "complete", "data")
 _INK, _FAINT_INK, _EDGE = "#1c1c1e", "#4a4a50", "#8a8a8a"
 _HALF_WIDTH, _HALF_HEIGHT = 0.43, 0.36
 _COLUMN, _ROW = 190, 58  # pixels of a layer, and of a position in it
+_LEAST_COLUMN = 150  # pixels of a layer where a page is narrow, so that names of boxes stay apart
 _LEGEND = 60  # pixels that a legend takes of the height in a browser
 BOX = "box"
 """Name of the selection that a click on a box of the graph makes."""
@@ -359,7 +360,7 @@ def graph_figure(tasks: Sequence[Task]) -> Figure:
         color=_state_colour(nodes),
         tooltip=tips,
     )
-    room = _COLUMN - 34
+    room = _LEAST_COLUMN - 6
     name = base.mark_text(color=_INK, dy=-6, limit=room, fontSize=12, cursor="pointer")
     detail = base.mark_text(color=_FAINT_INK, dy=9, limit=room, fontSize=10.5, cursor="pointer")
     chart = layers(
@@ -372,7 +373,8 @@ def graph_figure(tasks: Sequence[Task]) -> Figure:
         "Arrows lead from inputs to what needs them. An experiment with a matrix is one box, "
         "coloured by its most urgent cell; hover for reasons."
     )
-    return Figure("pipeline", chart.configure_view(stroke=None), note=note)
+    least = _LEAST_COLUMN * layers_shown
+    return Figure("pipeline", chart.configure_view(stroke=None), note=note, least_width=least)
 
 
 def _edge_frame(layout: Layout) -> pd.DataFrame:

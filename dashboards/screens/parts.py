@@ -149,7 +149,7 @@ def show_figure(figure: Figure, is_offered: bool = True, **options: Any) -> Any:
     if figure.least_width:
         place = st.container(key=(key := f"wide-figure-{figure.name}"))
         place.html(_LEAST_WIDTH.format(key, figure.least_width))
-    shown = place.altair_chart(  # type: ignore[call-overload]
+    shown = place.altair_chart(
         _AsItIs(figure.chart),
         width="stretch",
         **{"alt": figure.title or figure.name, **options},

@@ -780,6 +780,9 @@ class SAEFile:
     ignore : tuple of str
         Tensors of the file that are no part of the SAE; any other that its format has no use for
         is an error.
+    centred : bool or None
+        Whether the decoder's bias is taken away from samples before they are encoded, where the
+        file does not say; SAELens has it as ``apply_b_dec_to_input``.
     """
 
     path: registry.Runtime[str]
@@ -792,6 +795,7 @@ class SAEFile:
     names: dict[str, str] | None = None
     sha256: str | None = None
     ignore: Annotated[tuple[str, ...], registry.Since(())] = ()
+    centred: Annotated[bool | None, registry.Since(None)] = None
 
     def identity(self) -> str:
         """Content hash of the file, and of the mean.
@@ -828,6 +832,7 @@ class SAEFile:
             mean=np.load(self.mean, allow_pickle=False) if self.mean else None,
             names=self.names,
             ignore=self.ignore,
+            centred=self.centred,
         )
 
 

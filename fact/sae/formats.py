@@ -23,7 +23,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from fact.data.torch_file import TorchFileError, read_torch
+from fact.data.torch_file import CodeInFileError, TorchFileError, other_file, read_torch
 from fact.networks.arrays import AnyArray, as_tensor
 from fact.networks.weights import write_tensors
 from fact.sae.model import KINDS, NOT_USED, SAE, BatchTopKSAE, JumpReLUSAE, ReLUSAE, TopKSAE
@@ -32,6 +32,9 @@ from registry.suggest import RefusalError, nearest
 from registry.wording import counted, verb
 
 CONFIGS = ("cfg.json", "config.json")
+_N_CONCEPTS = ("d_sae", "num_latents", "dict_size")
+_N_CHANNELS = ("d_in", "activation_dim")
+"""What libraries call the sizes in their configurations."""
 WEIGHT_FILES = ("*.safetensors", "*.pt", "*.pth", "*.nc")
 ACTIVATIONS = tuple(kind.activation for kind in KINDS)
 COUNTERS = ("num_batches_tracked",)
@@ -62,10 +65,12 @@ class Layout:
         One number, or ``(concept,)``.
     is_spare : bool
         Whether the library has the threshold in the file of a top-k too, and leaves it unused.
-    is_centred : bool
-        Whether the decoder's bias is taken away from samples before they are encoded.
-    ranks_scaled : bool
-        Whether codes are multiplied by the norms of the decoder's columns before the top k.
+    is_centred : bool or None
+        Whether the decoder's bias is taken away from samples before they are encoded; None where
+        the file does not say.
+    ranks_scaled : bool or None
+        Whether codes are multiplied by the norms of the decoder's columns before the top k;
+        likewise.
     needs_scale : bool
         Whether features were divided by a number in training that the file does not hold.
     """
@@ -78,8 +83,8 @@ class Layout:
     k: int | None = None
     threshold: Tensor | None = None
     is_spare: bool = False
-    is_centred: bool = False
-    ranks_scaled: bool = False
+    is_centred: bool | None = False
+    ranks_scaled: bool | None = False
     needs_scale: bool = False
 
 
@@ -116,14 +121,43 @@ class Weights:
     tensors: Tensors
     values: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    is_safetensors: bool = False
 
     def number(self, *names: str) -> int | None:
-        """Return the first of some whole numbers, of the file or its configuration."""
-        for source in (self.tensors, self.values, self.config):
-            for name in names:
-                if (value := source.get(name)) is not None:
-                    return int(value)
-        return None
+        """Return a whole number that the file has, or its configuration, by one of some names.
+
+        Raises
+        ------
+        SAEFileError
+            If it is not whole, or they differ.
+        """
+        arguments = self.config.get("activation_fn_kwargs")
+        beside = arguments if isinstance(arguments, Mapping) else {}
+        found = {
+            _whole(name, source[name])
+            for source in (self.tensors, self.values, self.config, beside)
+            for name in names
+            if source.get(name) is not None
+        }
+        if len(found) > 1:
+            raise SAEFileError(
+                f"{names[0]} is {' and '.join(map(str, sorted(found)))}: the weights and the "
+                "configuration beside them differ"
+            )
+        return next(iter(found), None)
+
+
+def _whole(name: str, value: Any) -> int:
+    """Return a whole number, of a file or one that was given."""
+    if isinstance(value, Tensor):
+        value = value.tolist()
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    try:
+        if isinstance(value, bool) or int(value) != float(value):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise SAEFileError(f"{name} is {value!r}; expected a whole number") from None
+    return int(value)
 
 
 def read_sae(
@@ -135,6 +169,7 @@ def read_sae(
     threshold: float | None = None,
     scale: float | None = None,
     mean: AnyArray | None = None,
+    centred: bool | None = None,
     names: Mapping[str, str] | None = None,
     ignore: Collection[str] = (),
 ) -> SAE:
@@ -155,6 +190,9 @@ def read_sae(
         Number that features were divided by in training; 1 by default.
     mean : array or None
         ``(channel,)``, what was taken away from features before they were divided.
+    centred : bool or None
+        Whether the decoder's bias is taken away from samples before they are encoded, where the
+        file does not say; SAELens has it as ``apply_b_dec_to_input``.
     names : mapping of str to str or None
         Of the format ``plain``: the tensor that is ``encoder`` (concept, channel), ``decoder``
         (channel, concept), and maybe ``encoder_bias``, ``decoder_bias``, ``threshold``.
@@ -184,7 +222,8 @@ def read_sae(
             found = _recognise(given, format, names)
             layout = FORMATS[found](given, names or PLAIN_NAMES)
             _require_used(given.tensors, found, ignore)
-        layout = _complete(layout, activation, k, threshold)
+            _require_sizes(given.config, layout)
+        layout = _complete(layout, activation, k, threshold, centred)
         if layout.needs_scale and scale is None:
             raise SAEFileError(
                 "features were divided by a number that the file does not hold: expected scale, "
@@ -193,7 +232,7 @@ def read_sae(
         return _fold(layout, 1.0 if scale is None else scale, mean)
     except SAEFileError as error:
         raise SAEFileError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:  # the last of torch
         raise SAEFileError(f"{path}: no SAE that can be read: {error}") from error
 
 
@@ -211,6 +250,24 @@ def _require_used(tensors: Tensors, format: str, ignore: Collection[str]) -> Non
             f"holds what the format {format} has no use for: {_shapes(left)}. Codes or "
             "reconstructions may be made by it; if they are not, name it by ignore"
         )
+
+
+def _require_sizes(config: Mapping[str, Any], layout: Layout) -> None:
+    """Refuse weights of other sizes than their configuration says: they are of another SAE."""
+    trainer = config.get("trainer")
+    nested = trainer if isinstance(trainer, Mapping) else {}
+    if layout.encoder.ndim != 2 or layout.encoder.shape != layout.decoder.shape[::-1]:
+        return  # folding says it
+    for found, what, names in zip(
+        layout.encoder.shape, ("concepts", "channels"), (_N_CONCEPTS, _N_CHANNELS), strict=True
+    ):
+        for name in names:
+            told = config.get(name, nested.get(name))
+            if told and _whole(name, told) != found:
+                raise SAEFileError(
+                    f"the weights are of {found} {what}; the configuration beside them says "
+                    f"{name} {told}, and is of another SAE"
+                )
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -235,8 +292,16 @@ def _read(path: Path) -> Weights | SAE:
             raise SAEFileError(f"cut or damaged: {error}") from error
     values = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+            how = "quantised" if tensor.is_quantized else "sparse"
+            raise SAEFileError(
+                f"{name} {tuple(tensor.shape)} is {'without values' if tensor.is_meta else how}; "
+                "expected plain tensors: save its to_dense(), or dequantize()"
+            )
     rest = {name: value for name, value in values.items() if name not in tensors}
-    return Weights(Tensors(tensors), rest, {**_config_beside(path), **rest.get(PLAIN, {})})
+    config = {**_config_beside(path), **rest.get(PLAIN, {})}
+    return Weights(Tensors(tensors), rest, config, path.suffix == ".safetensors")
 
 
 def _which_file(folder: Path, names: Sequence[str]) -> str:
@@ -256,15 +321,25 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             header = file.metadata() or {}
             found: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
-        raise SAEFileError(f"cut, damaged or no safetensors: {error}") from error
+        why = _no_header(path) or error
+        raise SAEFileError(f"cut, damaged or no safetensors: {why}") from error
     return {**found, PLAIN: json.loads(header[PLAIN])} if PLAIN in header else found
+
+
+def _no_header(path: Path) -> str:
+    """Return what a file is by its first bytes that has no header of safetensors."""
+    with path.open("rb") as file:
+        is_one = file.read(9).endswith(b"{")
+    return "" if is_one else other_file(path, ())
 
 
 def _read_torch(path: Path) -> dict[str, Any]:
     try:
         state = read_torch(path)
-    except (OSError, TorchFileError) as error:
+    except CodeInFileError as error:
         raise SAEFileError(f"{error}; save the state_dict, best as safetensors") from error
+    except (OSError, TorchFileError) as error:
+        raise SAEFileError(str(error)) from error
     for inner in ("state_dict", "model_state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(inner), Mapping):
             beside = {name: value for name, value in state.items() if isinstance(value, Tensor)}
@@ -282,7 +357,9 @@ def _config_beside(path: Path) -> dict[str, Any]:
                 found = json.loads(file.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise SAEFileError(f"{name} beside it is no JSON: {error}") from error
-            return dict(found) if isinstance(found, Mapping) else {}
+            if not isinstance(found, Mapping):
+                raise SAEFileError(f"{name} beside it is a {type(found).__name__}, no table")
+            return dict(found)
     return {}
 
 
@@ -312,10 +389,14 @@ def _recognise(given: Weights, format: str, names: Mapping[str, str] | None) -> 
         if "activation_fn_str" in config and ("expansion_factor" in config or "vit" in str(config)):
             return "prisma"
         is_lens = "d_sae" in config or "architecture" in config
-        return "sae_lens" if is_lens else "dictionary_learning"
+        is_jump = "threshold" in keys and not given.is_safetensors  # which SAELens writes
+        is_other = "trainer" in config or "group_sizes" in keys or is_jump
+        return "sae_lens" if is_lens or not is_other else "dictionary_learning"
     if keys >= _LINEAR:
-        has_bias = any("bias" in name or name.startswith("b_") for name in keys)
-        return "dictionary_learning" if has_bias or "r_mag" in keys else "fact"
+        has_bias = any("bias" in name or name.startswith("b_") for name in keys - {"encoder.bias"})
+        is_linear = "encoder.bias" in keys and "k" not in {*keys, *given.values}
+        is_other = has_bias or is_linear or "r_mag" in keys
+        return "dictionary_learning" if is_other else "fact"
     raise SAEFileError(
         f"of no known layout: found {_shapes(given.tensors)}; expected those of "
         f"{', '.join(FORMATS)}, or names of the matrices"
@@ -349,21 +430,30 @@ def _plain(given: Weights, names: Mapping[str, str]) -> Layout:
 def _fact(given: Weights, _names: Mapping[str, str]) -> Layout:
     biases = [name for name in given.tensors if "bias" in name or name.startswith("b_")]
     if biases:
-        raise SAEFileError(f"has a bias: {', '.join(biases)}; FaCT's SAEs are bias-free")
+        raise SAEFileError(
+            f"has a bias: {', '.join(biases)}; FaCT's SAEs are bias-free. Of another "
+            "library, name its format; of your own, name the matrices, names = { encoder = "
+            '"encoder.weight", decoder = "decoder.weight", encoder_bias = "encoder.bias" }'
+        )
     for name in NOT_USED:
         given.tensors.get(name)
     encoder, decoder = _take(given, "encoder.weight", "decoder.weight")
-    return Layout(encoder, decoder, activation="topk", k=given.number("k"))
+    k = given.number("k")
+    return Layout(encoder, decoder, activation="" if k is None else "topk", k=k)
 
 
 def _sae_lens(given: Weights, _names: Mapping[str, str]) -> Layout:
     config = given.config
-    kind = str(config.get("architecture", "standard"))
-    if kind == "standard" and config.get("activation_fn_str", config.get("activation_fn")):
-        kind = str(config.get("activation_fn_str", config.get("activation_fn")))
+    kind = str(config.get("architecture") or "")
+    own = config.get("activation_fn_str", config.get("activation_fn"))
+    if kind in ("", "standard") and own:
+        kind = str(own)
+    is_told = bool(kind)  # else what the library would take for granted is asked for
+    if not is_told and {"threshold", "log_threshold"} & set(given.tensors):
+        kind = "jumprelu"
     known = {"standard": "relu", "relu": "relu", "topk": "topk", "jumprelu": "jumprelu"}
     known |= {"batchtopk": "batch_topk"}
-    if kind not in known:
+    if is_told and kind not in known:
         raise SAEFileError(f"architecture {kind!r} is not served; expected one of {sorted(known)}")
     norm = str(config.get("normalize_activations") or "none")
     if norm not in ("none", "expected_average_only_in"):
@@ -372,7 +462,6 @@ def _sae_lens(given: Weights, _names: Mapping[str, str]) -> Layout:
             "no constant that can be folded in. Expected none or expected_average_only_in"
         )
     encoder, decoder = _take(given, "W_enc", "W_dec")
-    arguments = config.get("activation_fn_kwargs") or {}
     threshold = given.tensors.get("threshold", given.tensors.get("topk_threshold"))
     if "log_threshold" in given.tensors:  # of versions before 6
         threshold = given.tensors["log_threshold"].exp()
@@ -384,19 +473,24 @@ def _sae_lens(given: Weights, _names: Mapping[str, str]) -> Layout:
         decoder.T,
         given.tensors.get("b_enc"),
         given.tensors.get("b_dec"),
-        known[kind],
-        given.number("k") or arguments.get("k"),
+        known.get(kind, ""),
+        given.number("k"),
         threshold,
-        is_centred=bool(config.get("apply_b_dec_to_input", True)),
-        ranks_scaled=bool(config.get("rescale_acts_by_decoder_norm", False)),
+        is_centred=_told(config, "apply_b_dec_to_input", True if is_told else None),
+        ranks_scaled=_told(config, "rescale_acts_by_decoder_norm", False if is_told else None),
         needs_scale=norm != "none",
     )
 
 
+def _told(config: Mapping[str, Any], name: str, default: bool | None) -> bool | None:
+    """Return what a configuration says; what its library takes for granted where it is silent."""
+    return default if config.get(name) is None else bool(config[name])
+
+
 def _prisma(given: Weights, names: Mapping[str, str]) -> Layout:
-    if given.config.get("architecture", "standard") != "standard":
+    if given.config.get("architecture", "standard") != "standard":  # of which it has others
         raise SAEFileError(f"architecture {given.config['architecture']!r}; expected 'standard'")
-    return replace(_sae_lens(given, names), is_centred=True)
+    return replace(_sae_lens(given, names), is_centred=True, ranks_scaled=False)
 
 
 def _dictionary_learning(given: Weights, _names: Mapping[str, str]) -> Layout:
@@ -417,7 +511,8 @@ def _dictionary_learning(given: Weights, _names: Mapping[str, str]) -> Layout:
         if "bias" in tensors:
             own = tensors["bias"]
             return Layout(encoder, decoder, bias, own, "relu", is_centred=True)
-        return Layout(encoder, decoder, bias, tensors.get("decoder.bias"), "relu")
+        name = "relu" if kind == "AutoEncoderNew" else ""  # any two linear layers are called so
+        return Layout(encoder, decoder, bias, tensors.get("decoder.bias"), name, k)
     # TopK and BatchTopK have the same tensors.
     known = {"AutoEncoderTopK": "topk", "BatchTopKSAE": "batch_topk"}
     name, threshold = known.get(kind, ""), tensors.get("threshold")
@@ -429,11 +524,12 @@ def _sparsify(given: Weights, _names: Mapping[str, str]) -> Layout:
     config = given.config
     if "W_skip" in given.tensors or config.get("transcode"):
         raise SAEFileError("a transcoder, or one with a skip connection: no reconstruction")
-    name = str(config.get("activation", "topk"))
-    if name != "topk":
+    is_told = any(name in config for name in ("activation", "num_latents", "expansion_factor"))
+    name = str(config.get("activation", "topk")) if is_told else ""
+    if name not in ("", "topk"):
         raise SAEFileError(f"activation {name!r} is not served; expected 'topk'")
     encoder, bias, decoder, b_dec = _take(given, "encoder.weight", "encoder.bias", "W_dec", "b_dec")
-    return Layout(encoder, decoder.T, bias, b_dec, "topk", given.number("k"), is_centred=True)
+    return Layout(encoder, decoder.T, bias, b_dec, name, given.number("k"), is_centred=True)
 
 
 def _overcomplete(given: Weights, _names: Mapping[str, str]) -> Layout:
@@ -512,11 +608,16 @@ def _of_sae(sae: SAE) -> Layout:
 
 
 def _complete(
-    layout: Layout, activation: str | None, k: int | None, threshold: float | None
+    layout: Layout,
+    activation: str | None,
+    k: int | None,
+    threshold: float | None,
+    centred: bool | None,
 ) -> Layout:
     """Return a layout with what was asked for; contradictions and gaps are errors."""
-    said = {"activation": layout.activation or None, "k": layout.k}
-    for name, value in {"activation": activation, "k": k}.items():
+    k = None if k is None else _whole("k", k)
+    said = {"activation": layout.activation or None, "k": layout.k, "centred": layout.is_centred}
+    for name, value in {"activation": activation, "k": k, "centred": centred}.items():
         if None not in (value, said[name]) and value != said[name]:
             raise SAEFileError(f"{name} {value!r}; the file says {said[name]!r}")
     name = layout.activation or str(activation or "")
@@ -525,6 +626,14 @@ def _complete(
             f"the activation function is not in the file, and {name!r} given: expected activation, "
             f"one of {', '.join(ACTIVATIONS)}"
         )
+    has_bias = layout.decoder_bias is not None and bool(layout.decoder_bias.any())
+    how = layout.is_centred if centred is None else centred
+    if how is None and has_bias:
+        raise SAEFileError(
+            "whether the decoder's bias is taken away from samples before they are encoded is not "
+            "in the file: expected centred, true or false"
+        )
+    _require_ranks(layout, name)
     k = layout.k if layout.k is not None else k
     spare = layout.is_spare and name == "topk"
     found = None if spare else layout.threshold
@@ -537,7 +646,20 @@ def _complete(
         raise SAEFileError("its threshold was never estimated; expected threshold")
     if name in ("jumprelu", "batch_topk") and given is None:
         raise SAEFileError(f"{name} without threshold; expected threshold")
-    return replace(layout, activation=name, k=k, threshold=given)
+    return replace(layout, activation=name, k=k, threshold=given, is_centred=bool(how))
+
+
+def _require_ranks(layout: Layout, activation: str) -> None:
+    """Refuse a top-k whose file leaves open what it ranks by, where that matters."""
+    if layout.ranks_scaled is not None or "topk" not in activation:
+        return
+    norms = layout.decoder.norm(dim=0)
+    if bool(((norms - 1).abs() > 1e-3).any()):
+        raise SAEFileError(
+            "the columns of its decoder are not of norm 1, and whether codes are multiplied by the "
+            "norms before the top k is not in the file: expected its cfg.json beside it, with "
+            "architecture and rescale_acts_by_decoder_norm"
+        )
 
 
 def _fold(layout: Layout, scale: float, mean: AnyArray | None) -> SAE:
@@ -561,6 +683,9 @@ def _fold(layout: Layout, scale: float, mean: AnyArray | None) -> SAE:
             f"encoder {tuple(encoder.shape)} and decoder {tuple(decoder.shape)}; expected "
             "(concept, channel) and (channel, concept)"
         )
+    for name in ("encoder", "decoder"):
+        if not bool(named[name].any()):
+            raise SAEFileError(f"{name} is 0 everywhere: nothing was trained, or nothing saved")
     for name, size in (("encoder_bias", len(encoder)), ("decoder_bias", len(decoder))):
         if name in named and named[name].shape != (size,):
             raise SAEFileError(f"{name} {tuple(named[name].shape)}; expected ({size},)")

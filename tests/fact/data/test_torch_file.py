@@ -59,9 +59,22 @@ def test_what_is_damaged_or_missing_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     torch.save({"a": torch.ones(300)}, path)
     assert read_torch(path)["a"].sum() == 300
-    for content in (path.read_bytes()[:1000], b"", b"hello world"):
+    whole = path.read_bytes()
+    torch.save({"a": torch.ones(300)}, path, _use_new_zipfile_serialization=False)
+    old = path.read_bytes()
+    for content, told in {
+        **{
+            whole[: len(whole) * share // 100]: "^cut: .* bytes, without"
+            for share in (2, 50, 90, 99)
+        },
+        **{old[: len(old) * share // 100]: "^cut.*: .* bytes" for share in (1, 10, 50, 90)},
+        b"": "no file of torch: an empty file",
+        b"hello world": "no file of torch: it begins with b'hello world'",
+        b"\n<html>404 Not Found": r"begins with b'\\n<html>404 Not Found': a web page",
+        b"version https://git-lfs.github.com/spec/v1": "a pointer of Git LFS; git lfs pull",
+    }.items():
         path.write_bytes(content)
-        with pytest.raises(TorchFileError, match="cut, damaged or no file of torch") as raised:
+        with pytest.raises(TorchFileError, match=told) as raised:
             read_torch(path)
         assert not isinstance(raised.value, CodeInFileError)
     with pytest.raises(FileNotFoundError):

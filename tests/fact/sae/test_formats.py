@@ -108,6 +108,93 @@ def test_an_activation_function_is_asked_for_never_assumed(tmp_path: Path) -> No
         fact.read_sae(FOREIGN / "overcomplete_batchtopk", activation="batch_topk")
 
 
+def without(name: str, tmp_path: Path) -> Path:
+    """Return a folder of a library without the configuration that was beside its weights."""
+    folder = copy(name, tmp_path)
+    (folder / "cfg.json").unlink()
+    return folder
+
+
+@pytest.mark.parametrize("format", ["auto", "sae_lens", "prisma"])
+def test_without_its_configuration_nothing_is_taken_for_granted(format, tmp_path: Path) -> None:
+    folder = without("sae_lens_standard", tmp_path)
+    with pytest.raises(fact.SAEFileError, match="the activation function is not in the file"):
+        fact.read_sae(folder, format)
+    given = {"activation": "relu"}
+    if format != "prisma":  # whose SAEs are all centred
+        with pytest.raises(fact.SAEFileError, match="expected centred, true or false"):
+            fact.read_sae(folder, format, **given)
+    x = torch.randn(9, 5)
+    again = fact.read_sae(folder, format, **given, centred=True)
+    torch.testing.assert_close(again(x), read("sae_lens_standard")(x))
+    assert not torch.allclose(
+        again(x), fact.read_sae(folder, "sae_lens", **given, centred=False)(x)
+    )
+
+
+def test_what_else_a_configuration_says_is_asked_for_too(tmp_path: Path) -> None:
+    folder = without("sae_lens_topk", tmp_path)
+    given = {"activation": "topk", "centred": True}
+    with pytest.raises(fact.SAEFileError, match="topk without k"):
+        fact.read_sae(folder, **given | {"format": "prisma"})
+    with pytest.raises(fact.SAEFileError, match="not of norm 1, and whether codes are multiplied"):
+        fact.read_sae(folder, **given, k=3)
+    with pytest.raises(fact.SAEFileError, match="centred False; the file says True"):
+        read("sae_lens_topk", centred=False)
+    folder = without("sae_lens_jumprelu", tmp_path)  # the threshold says what it is
+    with pytest.raises(fact.SAEFileError, match="expected centred, true or false"):
+        fact.read_sae(folder)
+    x = torch.randn(9, 5)
+    again = fact.read_sae(folder, centred=False)
+    torch.testing.assert_close(again(x), read("sae_lens_jumprelu")(x))
+    folder = without("sparsify_topk", tmp_path)
+    with pytest.raises(fact.SAEFileError, match="the activation function is not in the file"):
+        fact.read_sae(folder, k=3)
+    again = fact.read_sae(folder, activation="topk", k=3)
+    torch.testing.assert_close(again(x), read("sparsify_topk")(x))
+
+
+LINEAR = {"encoder.weight": torch.ones(4, 3), "decoder.weight": torch.ones(3, 4)}
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (LINEAR, "the activation function is not in the file"),
+        (LINEAR | {"encoder.bias": torch.ones(4)}, "the activation function is not in the file"),
+        (LINEAR | {"encoder.bias": torch.ones(4), "k": 2}, "has a bias: encoder.bias; FaCT's SAEs"),
+        (LINEAR | {"k": torch.tensor(2.5)}, "k is 2.5; expected a whole number"),
+        (LINEAR | {"k": torch.tensor([2, 3])}, r"k is \[2, 3\]; expected a whole number"),
+        (
+            LINEAR | {"k": 2, "encoder.weight": torch.ones(4, 3).to_sparse()},
+            r"encoder.weight \(4, 3\) is sparse; expected plain tensors",
+        ),
+        (LINEAR | {"k": 2, "decoder.weight": torch.zeros(3, 4)}, "decoder is 0 everywhere"),
+        (LINEAR | {"k": 2, "encoder.weight": torch.zeros(4, 3)}, "encoder is 0 everywhere"),
+    ],
+)
+def test_states_that_say_too_little_or_nothing_are_refused(state, message, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(fact.SAEFileError, match=message):
+        fact.read_sae(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"d_sae": 7}, "weights are of 12 concepts; the configuration beside them says d_sae 7"),
+        ({"d_in": 7}, "weights are of 5 channels; the configuration beside them says d_in 7"),
+        ({"k": 3.5}, "k is 3.5; expected a whole number"),
+        ({"activation_fn_kwargs": {"k": 4}}, "k is 3 and 4: the weights and the configuration"),
+    ],
+)
+def test_a_configuration_of_another_sae_is_refused(changes, message, tmp_path: Path) -> None:
+    folder = copy("sae_lens_topk", tmp_path)
+    change(folder, **changes)
+    with pytest.raises(fact.SAEFileError, match=message):
+        fact.read_sae(folder)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -164,6 +251,10 @@ def test_files_that_are_no_saes(tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(cut)
     with pytest.raises(fact.SAEFileError, match=r"cut\.safetensors: cut, damaged"):
         fact.read_sae(tmp_path / "cut.safetensors")
+    (tmp_path / "page.safetensors").write_text("<html>404</html>")
+    with pytest.raises(fact.SAEFileError, match=r"no safetensors: it begins with .*: a web page"):
+        fact.read_sae(tmp_path / "page.safetensors")
+    (tmp_path / "page.safetensors").unlink()
     (tmp_path / "cut.pt").write_bytes((FOREIGN / "overcomplete_topk/sae.pt").read_bytes()[:900])
     with pytest.raises(fact.SAEFileError, match=r"cut\.pt: cut"):
         fact.read_sae(tmp_path / "cut.pt")

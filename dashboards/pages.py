@@ -5,16 +5,17 @@ The project is that of ``$FACTBOOK_PROJECT``, else of the current folder.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from importlib import import_module
 
 import streamlit as st
 from streamlit import runtime
 
-from dashboards.screens import compare, concepts, decisions, first, frame, pipeline, runs
-from dashboards.screens.result import page_of
+from dashboards.screens import frame
 from dashboards.server.preparation import PREPARATION
 from dashboards.views.parts import pictures
-from dashboards.views.sections import RESULTS
+from dashboards.views.results.menu import MENU, view_of
 
 # Help lines in nearly full colour, what is chosen in a darker red, texts in code in a darker green,
 # a ring around links that have the focus: Streamlit's own are too faint for WCAG 2.2, 1.4.3 and
@@ -58,13 +59,14 @@ if (!history.stepsByPage) {
 def main() -> None:
     """Show the page that the address names."""
     overview = st.Page(_at_the_root, title="Overview", default=True)
-    about_runs = st.Page(runs.show, title="Runs", url_path="runs")
-    comparison = st.Page(compare.show, title="Compare", url_path="compare")
-    about_pipeline = st.Page(pipeline.show, title="Pipeline", url_path="pipeline")
-    about_concepts = st.Page(concepts.show, title="Concepts", url_path="concepts")
-    about_decisions = st.Page(decisions.show, title="Decisions", url_path="decisions")
+    about_runs = st.Page(_shown("runs"), title="Runs", url_path="runs")
+    comparison = st.Page(_shown("compare"), title="Compare", url_path="compare")
+    about_pipeline = st.Page(_shown("pipeline"), title="Pipeline", url_path="pipeline")
+    about_concepts = st.Page(_shown("concepts"), title="Concepts", url_path="concepts")
+    about_decisions = st.Page(_shown("decisions"), title="Decisions", url_path="decisions")
     about_results = {
-        row.schema: st.Page(page_of(row), title=row.title, url_path=row.path) for row in RESULTS
+        entry.schema: st.Page(_of_result(module), title=entry.title, url_path=entry.path)
+        for module, entry in MENU.items()
     }
     known = {
         "overview": overview,
@@ -75,8 +77,8 @@ def main() -> None:
     known |= {"concepts": about_concepts, "decisions": about_decisions}
     frame.remember_pages({**known, "activations": about_concepts, **about_results})
     groups = {"": list(known.values())}
-    for row in RESULTS:
-        groups.setdefault(row.group, []).append(about_results[row.schema])
+    for entry in MENU.values():
+        groups.setdefault(entry.group, []).append(about_results[entry.schema])
     shown = st.navigation(groups, position="top")
     st.set_page_config(page_title=f"{shown.title} · factbook", layout="wide")
     st.html(f"{READABLE}<style>{pictures.style()}</style>")
@@ -86,12 +88,32 @@ def main() -> None:
         shown.run()
 
 
+def _shown(screen: str) -> Callable[[], None]:
+    """Return what shows a page, which is imported when somebody asks for it."""
+
+    def show() -> None:
+        import_module(f"dashboards.screens.{screen}").show()
+
+    return show
+
+
+def _of_result(module: str) -> Callable[[], None]:
+    """Return what shows the page of a kind of result, imported likewise."""
+
+    def show() -> None:
+        from dashboards.screens.result import show_result
+
+        show_result(view_of(module))
+
+    return show
+
+
 def _at_the_root() -> None:
     """Show the first page; runs, where an address from before they had a path asks for some."""
     if st.query_params:
-        runs.show()
+        _shown("runs")()
     else:
-        first.show()
+        _shown("first")()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import evidence as ask
 from dashboards.views.concepts import labels, snippets
 from dashboards.views.concepts import one_concept as one
+from dashboards.views.concepts import similar as like
 from dashboards.views.concepts.exactness import meaning_of_maps, shown_below
 from dashboards.views.concepts.examples import LOWEST, STRONGEST, in_range, pair
 from dashboards.views.concepts.neurons import is_of_neurons
@@ -151,7 +152,7 @@ def _nearness(model: datasets.Model, concept: int, other: int) -> list[Number]:
     slots = datasets.statistics(model.concepts).indexes["concept"].get_indexer([concept, other])
     found = []
     if model.sae is not None:
-        cosines = one.cosines(datasets.directions(model.sae), int(slots[0]))
+        cosines = like.cosines(datasets.directions(model.sae), int(slots[0]))
         if slots[1] < len(cosines):
             cosine = number_text(float(cosines[slots[1]]))
             found.append(Number("cosine", cosine, "of their directions in the layer"))
@@ -406,7 +407,7 @@ def _presences(
         index.read_anew()
         st.rerun()
     _show_presences(catalog, model, concept, parts)
-    similar = one.most_similar(correlations, kept["concept"].values, slot, SIMILAR_IN_ROW)
+    similar = like.most_similar(correlations, kept["concept"].values, slot, SIMILAR_IN_ROW)
     _similar(model, frame, similar, "Present in the same images", "correlation", concept)
 
 
@@ -439,8 +440,8 @@ def _similar_directions(model: datasets.Model, frame: pd.DataFrame, concept: int
             return
         kept = datasets.statistics(model.concepts)
         slot = int(kept.indexes["concept"].get_loc(concept))
-        cosines = one.cosines(datasets.directions(model.sae), slot)
-        similar = one.most_similar(cosines, kept["concept"].values, slot, SIMILAR_IN_ROW)
+        cosines = like.cosines(datasets.directions(model.sae), slot)
+        similar = like.most_similar(cosines, kept["concept"].values, slot, SIMILAR_IN_ROW)
         _similar(model, frame, similar, "Similar directions in the layer", "cosine", concept)
 
 

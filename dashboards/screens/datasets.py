@@ -21,18 +21,16 @@ from dashboards.server.presence_index import PresenceIndex, cache_folder
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
 from dashboards.views.concepts import passages as texts
-from dashboards.views.concepts.concept_map import by_presence, laid_out
 from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.labels import NEXT_LABELS
 from dashboards.views.concepts.neurons import (
     as_concepts,
     small_part,
 )
-from dashboards.views.concepts.one_concept import unit_directions
-from dashboards.views.concepts.training import WEIGHTS
+from dashboards.views.concepts.similar import unit_directions
 from dashboards.views.parts.parts import Passage, Picture, Pictures
 from dashboards.views.runs.advice import Advice, advise, run_command
-from dashboards.views.runs.datasets import open_made, read_small
+from dashboards.views.runs.datasets import WEIGHTS, open_made, read_small
 from dashboards.views.runs.settings import (
     autoencoder_of,
     cells_of,
@@ -552,6 +550,8 @@ def map_points(concepts: Made, sae: Made | None, root: str) -> tuple[pd.DataFram
         return None
 
     def compute() -> NDArray[np.float32]:
+        from dashboards.views.concepts.concept_map import by_presence, laid_out  # heavy: charts
+
         if source is sae:
             return laid_out(directions(sae))
         return laid_out(by_presence(presence_index(concepts, root).presences()))

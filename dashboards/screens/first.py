@@ -11,7 +11,6 @@ from dashboards.screens import datasets
 from dashboards.screens import frame as page
 from dashboards.screens.notes import own_names
 from dashboards.screens.parts import show_numbers, show_part
-from dashboards.screens.pipeline import plan_of
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
 from dashboards.views.concepts.passages import strongest_passages
@@ -42,7 +41,7 @@ def show() -> None:
     catalog = page.begin("Overview", HELP)
     newest = _newest(catalog)
     with page.explained(stop=True):
-        plan = plan_of(catalog, ())
+        plan = page.plan_of(catalog, ())
     if not newest and not plan.settled and len(plan.due) == len(plan.tasks):
         _steps(bool(plan.tasks))
         return

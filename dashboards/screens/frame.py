@@ -20,6 +20,7 @@ from registry.catalog.lineage import FinishedRuns, Lineage, lineage_of
 from registry.declare.declaration import PROJECT_VARIABLE
 from registry.mongo.database import DatabaseError
 from registry.plan.project import MissingInputsError, Project
+from registry.plan.task import Plan
 
 BOUND: Final = "query-params"
 """Binds a widget to the address, under its key; values that it cannot have are ignored."""
@@ -104,6 +105,16 @@ def lineage(catalog: Catalog) -> Lineage:
     version = _finished(str(project.store.root)).refresh(LOOKING)
     known = _lineage(project, str(project.root), written_at(catalog), version)
     return known.preferring([*asked(RUN), *asked(BESIDE)])
+
+
+def plan_of(catalog: Catalog, targets: tuple[str, ...]) -> Plan:
+    """Return the plan of some targets, shared by the readers of this server for a moment."""
+    return _planned(catalog, str(catalog.project.root), written_at(catalog), targets)
+
+
+@st.cache_resource(max_entries=16, ttl=3, show_spinner="Planning …")
+def _planned(_catalog: Catalog, root: str, written: int, targets: tuple[str, ...]) -> Plan:
+    return _catalog.plan(targets)
 
 
 def asked(key: str) -> list[str]:

@@ -41,6 +41,14 @@ ANSWER = (
     'max-width: 60rem; overflow-wrap: anywhere">{}</p>'
 )
 NOTES = {"info": st.info, "warning": st.warning}
+BADGES = {
+    "RUNNING": ("blue", ":material/sync:"),
+    "COMPLETED": ("green", ":material/check_circle:"),
+    "FAILED": ("red", ":material/error:"),
+    "DIED": ("orange", ":material/heart_broken:"),
+    "INTERRUPTED": ("violet", ":material/stop_circle:"),
+}
+"""Colour and sign of the status of a run, which is always written too."""
 
 
 def wide_columns(widths: Sequence[float], of: str = "") -> list[DeltaGenerator]:

@@ -14,6 +14,7 @@ from dashboards.views.parts.text import literal
 from dashboards.views.runs import pipeline as view
 from dashboards.views.runs.advice import Advice, run_command
 from dashboards.views.runs.holdings import store_parts
+from dashboards.views.runs.states import STATES, state_of
 from registry.catalog.access import Catalog
 from registry.plan.task import Plan, Task
 from registry.upkeep.garbage import find_garbage
@@ -48,22 +49,12 @@ def show() -> None:
         page.tell(Advice("Nothing is declared", "Add an experiment to experiments.toml.", ()))
         return
     with page.explained(stop=True):
-        plan = plan_of(catalog, tuple(targets))
+        plan = page.plan_of(catalog, tuple(targets))
     is_live = any(task.is_running for task in plan.tasks)
     st.fragment(_body, run_every=LIVE if is_live else None)(tuple(targets), is_live)
     if st.toggle("What the store holds", key="store", bind=page.BOUND):
         with page.explained():
             show_parts(_held(catalog, str(catalog.project.root), written_at(catalog)))
-
-
-def plan_of(catalog: Catalog, targets: tuple[str, ...]) -> Plan:
-    """Return the plan of some targets, shared by the readers of this server for a moment."""
-    return _planned(catalog, str(catalog.project.root), written_at(catalog), targets)
-
-
-@st.cache_resource(max_entries=16, ttl=3, show_spinner="Planning …")
-def _planned(_catalog: Catalog, root: str, written: int, targets: tuple[str, ...]) -> Plan:
-    return _catalog.plan(targets)
 
 
 @st.cache_resource(max_entries=4, ttl=30, show_spinner="Looking through the store …")
@@ -74,7 +65,7 @@ def _held(_catalog: Catalog, root: str, written: int) -> list[Part]:
 
 def _body(targets: tuple[str, ...], was_live: bool) -> None:
     with page.explained():
-        plan = plan_of(page.open_catalog(), targets)
+        plan = page.plan_of(page.open_catalog(), targets)
         if was_live and not any(task.is_running for task in plan.tasks):
             st.rerun()
         show_numbers(view.plan_numbers(plan))
@@ -138,9 +129,9 @@ def _choose(names: Sequence[str]) -> None:
 
 def _task(task: Task) -> None:
     """Show why a task would run, and where to look further."""
-    state = view.state_of(task)
+    state = state_of(task)
     st.subheader(literal(task.name), anchor=False)
-    st.caption(f"{view.STATES[state][0]} {state}")
+    st.caption(f"{STATES[state][0]} {state}")
     for reason in task.reasons:
         st.markdown(f"- {literal(reason)}")
     for note in task.notes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 import xarray as xr
@@ -23,16 +23,6 @@ from registry.catalog.lineage import Entry, Lineage
 MOST_AT_ONCE = 8
 MOST_CELLS = 32
 """Cells that are read for one page: the page says how many are left out."""
-
-
-def page_of(result: ResultView) -> Callable[[], None]:
-    """Return the function that shows the page of a kind of result."""
-
-    def show() -> None:
-        show_result(result)
-
-    show.__name__ = f"show_{result.schema}"
-    return show
 
 
 def show_result(result: ResultView) -> None:

@@ -9,21 +9,21 @@ import streamlit as st
 
 from dashboards.screens import frame as page
 from dashboards.screens.notes import show_note
-from dashboards.screens.parts import show_downloads, show_figure, show_numbers, show_table
+from dashboards.screens.parts import (
+    BADGES,
+    show_downloads,
+    show_figure,
+    show_numbers,
+    show_table,
+)
 from dashboards.screens.removal import offer_removal
 from dashboards.views.parts.parts import Figure, Table, file_name
 from dashboards.views.parts.pictures import is_picture
 from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs import one_run as view
 from dashboards.views.runs.advice import Advice
-from dashboards.views.runs.curves import (
-    AXES,
-    MOST_SMOOTH,
-    Curve,
-    curve_chart,
-    curve_note,
-    curves,
-)
+from dashboards.views.runs.curve_charts import curve_chart
+from dashboards.views.runs.curves import AXES, MOST_SMOOTH, Curve, curve_note, curves
 from dashboards.views.runs.datasets import dataset_frame
 from dashboards.views.runs.headlines import headline
 from dashboards.views.runs.runs import named_runs, run_key
@@ -36,14 +36,6 @@ LIVE = "3s"
 MOST_LINKS = 12
 FRAME_HEIGHT = 560
 CONSOLE_HEIGHT = 520
-BADGES = {
-    "RUNNING": ("blue", ":material/sync:"),
-    "COMPLETED": ("green", ":material/check_circle:"),
-    "FAILED": ("red", ":material/error:"),
-    "DIED": ("orange", ":material/heart_broken:"),
-    "INTERRUPTED": ("violet", ":material/stop_circle:"),
-}
-"""Colour and sign of a status, which is always written too."""
 
 
 def show_run(catalog: Catalog, name: str) -> None:

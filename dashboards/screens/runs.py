@@ -13,9 +13,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.screens import frame as page
-from dashboards.screens.parts import column_of, show_downloads, with_durations
+from dashboards.screens.parts import BADGES, column_of, show_downloads, with_durations
 from dashboards.screens.removal import tell_removed
-from dashboards.screens.run import BADGES, show_run
 from dashboards.server.index import Snapshot
 from dashboards.server.sparks import Sparks
 from dashboards.views.parts.parts import Table
@@ -98,6 +97,8 @@ def show() -> None:
             page.link_to(
                 "compare", f"Compare these {counted(len(chosen), 'run')}", runs=" ".join(chosen)
             )
+        from dashboards.screens.run import show_run  # charts, which take long to import
+
         show_run(catalog, chosen[-1])
 
 

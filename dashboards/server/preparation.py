@@ -11,15 +11,20 @@ from contextlib import contextmanager, suppress
 
 STEPS = {
     "dashboards.pages": 0.0,
+    "dashboards.screens.first": 0.0,
+    "dashboards.screens.runs": 0.0,
+    "dashboards.screens.concepts": 1.0,
+    "dashboards.screens.decisions": 0.0,
     "dask.array": 0.0,
+    "dashboards.views.sections": 0.0,
     "torch": 0.5,
     "torchvision": 0.0,
     "fact.traces.decisions": 0.0,
 }
-"""Modules, each a part of what the next one needs, and how many seconds a reader may come first.
+"""Modules, and how many seconds a reader may come before each.
 
-What every page needs is imported at once; somebody who looks as soon as a server answers comes
-before what only some pages need.
+What the first page needs is imported at once; somebody who looks as soon as a server answers comes
+before what only other pages need.
 """
 
 PATIENCE = 10.0

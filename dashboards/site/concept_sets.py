@@ -31,10 +31,10 @@ from dashboards.views.concepts.neurons import (
     neurons_note,
     small_part,
 )
-from dashboards.views.concepts.training import WEIGHTS
+from dashboards.views.concepts.similar import unit_directions
 from dashboards.views.parts.parts import Part, Pictures, numbers_of
 from dashboards.views.runs.advice import EXPECTED
-from dashboards.views.runs.datasets import open_made, read_small
+from dashboards.views.runs.datasets import WEIGHTS, open_made, read_small
 from dashboards.views.runs.settings import (
     autoencoder_of,
     cells_of,
@@ -420,7 +420,7 @@ class Writer:
     def _unit_directions(self) -> NDArray[np.float32] | None:
         if self.known.sae is None or "decoder" not in self.known.sae:
             return None
-        return one.unit_directions(self.known.sae["decoder"])
+        return unit_directions(self.known.sae["decoder"])
 
     def _similar(self, slots: NDArray[np.int64]) -> list[list[Any]]:
         """Return, of some concepts, those whose directions in the layer are most like theirs."""

@@ -50,7 +50,7 @@ from dashboards.views.concepts.passages import (
     strongest_passages,
     strongest_texts,
 )
-from dashboards.views.concepts.training import WEIGHTS, sae_parts
+from dashboards.views.concepts.training import sae_parts
 from dashboards.views.parts.charts import bars, lines
 from dashboards.views.parts.parts import (
     Figure,
@@ -65,21 +65,11 @@ from dashboards.views.parts.parts import (
     numbers_of,
 )
 from dashboards.views.parts.text import share_text, time_text
-from dashboards.views.results import (
-    comparison,
-    consistency,
-    fidelity,
-    identification,
-    intervention,
-    localisation,
-    names,
-    sanity,
-    scores,
-    stability,
-)
+from dashboards.views.results.menu import MENU, view_of
 from dashboards.views.runs.advice import EXPECTED, advise
-from dashboards.views.runs.curves import curve_chart, curve_note, curves
-from dashboards.views.runs.datasets import open_made, read_small, scalar_table
+from dashboards.views.runs.curve_charts import curve_chart
+from dashboards.views.runs.curves import curve_note, curves
+from dashboards.views.runs.datasets import WEIGHTS, open_made, read_small, scalar_table
 from dashboards.views.runs.one_run import facts_frame, repeat_command, settings_frame
 from dashboards.views.runs.pipeline import graph_figure, plan_numbers, task_table, tasks_of
 from dashboards.views.runs.settings import (
@@ -116,23 +106,8 @@ class Section:
     meaning: str = ""
 
 
-RESULTS = (
-    sanity.VIEW,
-    identification.VIEW,
-    comparison.VIEW,
-    consistency.VIEW,
-    fidelity.VIEW,
-    intervention.VIEW,
-    stability.VIEW,
-    localisation.VIEW,
-    scores.VIEW,
-    names.VIEW,
-)
-"""All kinds of results, in the order of the menu: a page each, and a section of a report.
-
-A new kind needs a module that declares its :class:`dashboards.views.results.view.ResultView`, and
-a row here.
-"""
+RESULTS = tuple(map(view_of, MENU))
+"""All kinds of results, in the order of the menu: a page each, and a section of a report."""
 
 
 def sections_of(catalog: Catalog, names: Sequence[str]) -> list[Section]:

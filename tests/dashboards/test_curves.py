@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dashboards.views.runs.curve_charts import curve_chart
 from dashboards.views.runs.curves import (
     MOST_POINTS,
     SPARK,
     curve,
-    curve_chart,
     curve_note,
     curves,
     smoothed,

@@ -10,16 +10,14 @@ import xarray as xr
 from dashboards.views.concepts.one_concept import (
     class_contributions,
     class_shares,
-    cosines,
     decision_frame,
     location_parts,
-    most_similar,
     presence_bins,
     presence_note,
     presence_parts,
     returns,
-    unit_directions,
 )
+from dashboards.views.concepts.similar import cosines, most_similar, unit_directions
 from dashboards.views.parts.parts import Figure, Note, Table
 from fact.traces.by_concept import Presences, read_presences
 from tests.dashboards import fabricate, fabricate_concepts

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dashboards.views.parts.parts import Figure
 from dashboards.views.runs import pipeline as view
+from dashboards.views.runs.states import STATES, state_of
 from dashboards.views.sections import sections_of
 from registry.catalog.access import Catalog, open_catalog
 from registry.plan.project import Project
@@ -29,7 +30,7 @@ def tasks_by_name(catalog: Catalog) -> dict[str, Task]:
 @pytest.mark.slow
 def test_states_of_tasks(catalog: Catalog) -> None:
     tasks = tasks_by_name(catalog)
-    known = {name: view.state_of(task) for name, task in tasks.items()}
+    known = {name: state_of(task) for name, task in tasks.items()}
     assert known["toy-concepts"] == known["toy-gallery"] == "waiting for upstream"
     assert known["toy-sae[k=8]"] == "never ran"
 
@@ -58,13 +59,13 @@ def test_every_reason_has_a_state_with_a_sign(
     task = tasks_by_name(catalog)["toy-concepts"]
     reasons = tuple(Reason(kind, str(kind)) for kind in why)
     task = replace(task, state=TaskState(status), reasons=reasons)
-    assert view.state_of(task) == state
+    assert state_of(task) == state
     assert view.reason_text(task) == "; ".join(why)
 
 
 def test_signs_and_grounds_are_all_different() -> None:
-    signs, grounds = zip(*view.STATES.values(), strict=True)
-    assert len(set(signs)) == len(set(grounds)) == len(view.STATES)
+    signs, grounds = zip(*STATES.values(), strict=True)
+    assert len(set(signs)) == len(set(grounds)) == len(STATES)
 
 
 def test_the_table_tells_why_and_where(catalog: Catalog) -> None:

@@ -26,10 +26,12 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
 
 
 @pytest.mark.slow
-def test_a_server_answers_before_it_imports_what_explaining_needs() -> None:
+def test_a_server_answers_and_shows_its_first_page_before_it_imports_what_others_need() -> None:
     program = (
         "import gc, sys, dashboards.app\n"
         "assert 'torch' not in sys.modules and not gc.get_freeze_count()\n"
+        "import dashboards.pages, dashboards.screens.first\n"
+        "assert not {'altair', 'numba', 'scipy.optimize', 'torch'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 

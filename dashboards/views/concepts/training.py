@@ -14,9 +14,6 @@ from dashboards.views.parts.parts import Figure, Numbers, Part, file_name, numbe
 from dashboards.views.runs.curves import MOST_POINTS, thin
 from registry.wording import counted
 
-WEIGHTS = ("encoder", "decoder")
-"""What need not be read for what follows."""
-
 TRAINING, HELD_OUT = "training", "held-out images"
 SAE_NUMBERS = {
     "best_accuracy": ("accuracy, spliced", "of the network with the SAE, on held-out images"),

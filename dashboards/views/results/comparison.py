@@ -9,6 +9,7 @@ import pandas as pd
 from dashboards.views.parts.charts import bars
 from dashboards.views.parts.parts import Figure, Part
 from dashboards.views.results import answers, view
+from dashboards.views.results.menu import MENU
 from evals.sanity.published_tables import BY_CELL, STATES
 
 
@@ -51,10 +52,7 @@ def _count(state: str) -> view.Headline:
 
 
 VIEW = view.ResultView(
-    "comparison",
-    "Published tables",
-    "published",
-    view.ABOUT_METRICS,
+    *MENU["comparison"],
     "Results beside the published figures of the same setting (Oikarinen et al., arXiv "
     "2506.05774), cell by cell. A difference is explained only where its cause, when it is put in "
     "place, gives the published figure.",

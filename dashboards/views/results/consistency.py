@@ -13,7 +13,8 @@ from dashboards.views.concepts.labels import LABEL
 from dashboards.views.parts.charts import bars, binned, cloud, histogram, lines
 from dashboards.views.parts.parts import Figure, Note, Part
 from dashboards.views.results import answers
-from dashboards.views.results.view import ABOUT_CONCEPTS, Headline, ResultView, Setting, texts
+from dashboards.views.results.menu import MENU
+from dashboards.views.results.view import Headline, ResultView, Setting, texts
 from registry.columns import Column
 from registry.wording import counted
 
@@ -165,10 +166,7 @@ def class_frame(own: xr.Dataset) -> pd.DataFrame:
 
 
 VIEW = ResultView(
-    "consistency",
-    "Consistency",
-    "consistency",
-    ABOUT_CONCEPTS,
+    *MENU["consistency"],
     "Does a concept mean one thing? The C2-score is the mean cosine between what a foundation "
     "model sees where the concept is, over the images it is strongest in; random maps are the "
     "baseline (Parchami-Araghi et al., FaCT, NeurIPS 2025, arXiv 2510.25512, section 5).",

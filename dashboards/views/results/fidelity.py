@@ -12,6 +12,7 @@ from dashboards.views.concepts.concept_model import DENSITIES, density_figure, f
 from dashboards.views.parts.charts import bars, cloud, dots
 from dashboards.views.parts.parts import Figure, Note, Part, Table
 from dashboards.views.results import answers, view
+from dashboards.views.results.menu import MENU
 from fact.fidelity.tables import density_decades
 from registry.columns import Column
 
@@ -171,10 +172,7 @@ def _which_images(own: xr.Dataset) -> str:
 
 
 VIEW = view.ResultView(
-    "fidelity",
-    "Fidelity",
-    "fidelity",
-    view.ABOUT_CONCEPTS,
+    *MENU["fidelity"],
     "Does the network still say the same when concepts stand in a layer's place? Divergence from "
     "what it said, and cross-entropy of the labels, in nats, beside those of an ablated layer, "
     "which counts as nothing recovered (Gao et al., arXiv 2406.04093, section 4). The density of "

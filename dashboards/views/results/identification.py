@@ -11,6 +11,7 @@ import xarray as xr
 from dashboards.views.parts.charts import dots, heat
 from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
 from dashboards.views.results import answers, view
+from dashboards.views.results.menu import MENU
 from evals.identification.identification_table import BY_METRIC
 from evals.naming.verdicts import untested_best
 from registry.columns import Column, ResultTable
@@ -215,10 +216,7 @@ def _ranks(at: view.Setting, own: xr.Dataset) -> Figure:
 
 
 VIEW = view.ResultView(
-    "identification",
-    "Known neurons",
-    "known-neurons",
-    view.ABOUT_METRICS,
+    *MENU["identification"],
     "Does a metric find what is known? Output neurons have a known concept: AUPRC is the average "
     "precision of a metric's scores as a detector of the true pairs of neuron and concept, 1 at "
     "best (Oikarinen et al., ICML 2025, arXiv 2506.05774, section 5 and appendix E.2).",

@@ -12,6 +12,7 @@ from dashboards.views.concepts.exactness import exactness_note
 from dashboards.views.parts.charts import cloud, dots, lines
 from dashboards.views.parts.parts import Figure, Note, Part
 from dashboards.views.results import answers, view
+from dashboards.views.results.menu import MENU
 from registry.columns import Column
 from registry.wording import counted
 
@@ -217,10 +218,7 @@ def _promises(at: view.Setting) -> Part:
 
 
 VIEW = view.ResultView(
-    "intervention",
-    "Intervention",
-    "intervention",
-    view.ABOUT_CONCEPTS,
+    *MENU["intervention"],
     "Are contributions what the network uses? Concepts are removed (deletion) or put back "
     "(insertion) in order of their contribution, and the network is run again: its output should "
     "fall, or rise, faster than in random order, and by what was promised (Petsiuk et al., RISE, "

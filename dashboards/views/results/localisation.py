@@ -11,7 +11,9 @@ import xarray as xr
 from dashboards.views.parts.charts import dots
 from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
 from dashboards.views.results import answers, view
-from evals.concepts.localisation import BY_MEASURE, maps_note
+from dashboards.views.results.menu import MENU
+from evals.concepts.approximate import maps_note
+from evals.concepts.localisation import BY_MEASURE
 from registry.columns import Column, ResultTable
 
 ABOUT = {
@@ -180,10 +182,7 @@ def _concepts(at: view.Setting, measure: str) -> Iterator[Part]:
 
 
 VIEW = view.ResultView(
-    "localisation",
-    "Localisation",
-    "localisation",
-    view.ABOUT_CONCEPTS,
+    *MENU["localisation"],
     "Is a concept where its label is? Its map is held against the masks of the label that names "
     "it: is the strongest point inside (pointing), how much of the map lies inside (energy), how "
     "well do the two overlap (IoU). Chance is a uniform map; elsewhere is the same map on masks "

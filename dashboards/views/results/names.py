@@ -13,6 +13,7 @@ from dashboards.views.concepts.labels import CONSENSUS, best_names, namers_of, n
 from dashboards.views.parts.charts import bars, heat
 from dashboards.views.parts.parts import Figure, Part, frame_of
 from dashboards.views.results import answers, view
+from dashboards.views.results.menu import MENU
 from dashboards.views.results.sanity import verdict_texts
 from evals.naming.tables import NAMERS
 from evals.naming.verdicts import (
@@ -205,10 +206,7 @@ def replicated(at: view.Setting) -> dict[str, float]:
 
 
 VIEW = view.ResultView(
-    "names",
-    "Names",
-    "names",
-    view.ABOUT_CONCEPTS,
+    *MENU["names"],
     "How sure are names? Every metric chooses a label for each concept, on one half of the images, "
     "and scores it on the other; those that pass the sanity checks vote for a consensus (metrics: "
     "Oikarinen et al., ICML 2025, arXiv 2506.05774). Single concepts stand under Concepts.",

@@ -12,6 +12,7 @@ import xarray as xr
 from dashboards.views.parts.charts import dots, heat, lines, signs
 from dashboards.views.parts.parts import MISSING, Figure, Heading, Note, Part, Table, frame_of
 from dashboards.views.results import answers, view
+from dashboards.views.results.menu import MENU
 from evals.commands import bounds_of
 from evals.metrics.registered import list_metrics
 from evals.metrics.table import Metric
@@ -403,10 +404,7 @@ def _metric_row(name: str, row: Metric | None, datasets: view.Datasets) -> dict[
 
 
 VIEW = view.ResultView(
-    "sanity",
-    "Sanity checks",
-    "sanity",
-    view.ABOUT_METRICS,
+    *MENU["sanity"],
     "Can a metric be trusted? Half of the labels of a ground-truth concept are removed (missing), "
     "or as many added again (extra): its score must fall, in at least 90 % of the draws or "
     "neurons. A metric that does not notice says little about an explanation (Oikarinen et al., "

@@ -12,6 +12,7 @@ import xarray as xr
 from dashboards.views.parts.charts import bars, heat
 from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part, file_name
 from dashboards.views.results import answers, view
+from dashboards.views.results.menu import MENU
 from dashboards.views.results.sanity import plain
 from evals.metrics.registered import list_metrics
 from evals.naming.verdicts import untested_best
@@ -282,10 +283,7 @@ HEADLINES = (
 )
 
 VIEW = view.ResultView(
-    "scores",
-    "Scores",
-    "scores",
-    view.ABOUT_METRICS,
+    *MENU["scores"],
     "How well does each concept explain each neuron? One number for every pair, by each metric, on "
     "the same activations and labels; what a metric is worth stands under Sanity checks (Oikarinen "
     "et al., ICML 2025, arXiv 2506.05774).",

@@ -13,6 +13,7 @@ from dashboards.views.concepts.labels import LABEL
 from dashboards.views.parts.charts import bars, binned, dots, histogram, lines
 from dashboards.views.parts.parts import Figure, Note, Part
 from dashboards.views.results import answers, view
+from dashboards.views.results.menu import MENU
 from registry.columns import Column
 
 BASES = {
@@ -280,10 +281,7 @@ def _similarities(own: xr.Dataset) -> alt.LayerChart:
 
 
 VIEW = view.ResultView(
-    "matching",
-    "Stability",
-    "stability",
-    view.ABOUT_CONCEPTS,
+    *MENU["stability"],
     "Are concepts recovered on retraining? Those of one dictionary are matched one to one with "
     "those of another, as of another seed: by the cosine of their decoders, or the correlation of "
     "their presence in the same images. The null is what chance gives (Kuhn 1955; Sharkey et al. "

@@ -42,9 +42,6 @@ NAMES = ("name", LABEL)
 Datasets: TypeAlias = Mapping[str, xr.Dataset]
 """Of one schema, by the cell that made each."""
 
-ABOUT_METRICS, ABOUT_CONCEPTS = "Metrics", "More on concepts"
-"""Groups of the menu."""
-
 MOST_IN_FULL = 4
 """Settings that are shown in full, one after the other, below what compares them all."""
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from dashboards.views.parts.text import ago_text, duration_text
 from dashboards.views.runs.drafts import MAKERS
 from dashboards.views.runs.one_run import Progress
-from dashboards.views.runs.pipeline import STATES, state_of
+from dashboards.views.runs.states import STATES, state_of
 from registry.catalog.runs import RunView
 from registry.plan.project import Project
 from registry.plan.task import Plan, Task

@@ -24,7 +24,8 @@ from dashboards.views.parts.charts import (
 from dashboards.views.parts.parts import MISSING, Figure, Part, Table
 from dashboards.views.parts.replicates import replicate_tables
 from dashboards.views.parts.text import setting_text, value_text
-from dashboards.views.runs.curves import Curve, curve_layers, smoothed, thin
+from dashboards.views.runs.curve_charts import curve_layers
+from dashboards.views.runs.curves import Curve, smoothed, thin
 from dashboards.views.runs.runs import Row, is_value, run_key, typed_column
 from registry.catalog.seeds import is_seed
 from registry.declare.cells import Graph
@@ -551,7 +552,7 @@ def overlay(
     axis : str
         ``step``, or ``time``: seconds since each run started.
     log, smooth
-        As for :func:`dashboards.views.runs.curves.curve_chart`.
+        As for :func:`dashboards.views.runs.curve_charts.curve_chart`.
     """
     labels = short_labels(labels_of(rows))
     found = [

@@ -1,4 +1,4 @@
-"""Metrics as curves: few enough points to draw, no peak lost."""
+"""Metrics as curves: few enough points to draw, no peak lost; `curve_charts` draws them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-import altair as alt
 import numpy as np
 import pandas as pd
 
-from dashboards.views.parts.charts import BLUE, NUMBER, layers
 from registry.wording import counted
 
 MOST_POINTS = 2_000
@@ -21,8 +19,6 @@ MOST_POINTS = 2_000
 THINNED_ABOVE = 5_000
 AXES = ("step", "time")
 MOST_SMOOTH = 0.999
-HEIGHT = 220  # pixels
-FAINT = 0.3  # opacity of what was logged, behind its average
 
 
 @dataclass(frozen=True)
@@ -160,64 +156,6 @@ def thin(values: np.ndarray, most: int) -> np.ndarray:
     lowest = [start + int(np.argmin(values[start:end])) for start, end in pairwise(edges)]
     highest = [start + int(np.argmax(values[start:end])) for start, end in pairwise(edges)]
     return np.unique([0, *lowest, *highest, len(values) - 1])
-
-
-def curve_chart(
-    drawn: Curve, axis: str = "step", log: bool = False, smooth: float = 0.0
-) -> alt.LayerChart:
-    """Return the chart of a curve, with its moving average in front where that is asked for.
-
-    Parameters
-    ----------
-    drawn : Curve
-        What to draw.
-    axis : str
-        ``step`` or ``time``.
-    log : bool
-        Whether the values are on a logarithmic scale; those that are not positive are left out.
-    smooth : float
-        Weight of :func:`smoothed`; 0 for none.
-    """
-    points = drawn.points.assign(smooth=smoothed(drawn, smooth)) if smooth else drawn.points
-    x = alt.X("step:Q", title="step")
-    if axis == "time":
-        x = alt.X("time:T", title="time (UTC)", scale=alt.Scale(type="utc"))
-    tips = [alt.Tooltip("step:Q"), alt.Tooltip("value:Q", format=NUMBER)]
-    if smooth:
-        tips.append(alt.Tooltip("smooth:Q", format=NUMBER, title="average"))
-    tips.append(
-        alt.Tooltip("time", timeUnit="utcyearmonthdatehoursminutesseconds", title="time (UTC)")
-    )
-    average = "smooth" if smooth else ""
-    return curve_layers(points, average, log, HEIGHT, x=x, tooltip=tips, color=alt.ColorValue(BLUE))
-
-
-def curve_layers(
-    points: pd.DataFrame, average: str, log: bool, height: int, **look: Any
-) -> alt.LayerChart:
-    """Return what was logged as lines, faint behind its average where there is one.
-
-    Parameters
-    ----------
-    points : pd.DataFrame
-        ``value``, and what else is drawn.
-    average : str
-        Its column; "" for none.
-    log : bool
-        Whether the values are on a logarithmic scale; those that are not positive are left out.
-    height : int
-        Pixels.
-    **look
-        What encodes all else.
-    """
-    points = points[points["value"] > 0] if log else points
-    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)
-    raw = alt.Chart().mark_line(point=len(points) <= 30, opacity=FAINT if average else 1.0)
-    drawn = [raw.encode(y=alt.Y("value:Q", title=None, scale=scale), **look)]
-    if average:
-        y = alt.Y(f"{average}:Q", title=None, scale=scale)
-        drawn.append(alt.Chart().mark_line(strokeWidth=2.5).encode(y=y, **look))
-    return layers(*drawn, data=points, height=height)
 
 
 def curve_note(drawn: Curve, log: bool = False) -> str:

@@ -18,6 +18,9 @@ from registry.store.datasets import open_dataset
 SMALL_BYTES = 64_000_000
 """Variables above this stay on the disk until a part of them is asked for."""
 
+WEIGHTS = ("encoder", "decoder")
+"""Variables of an SAE that need not be read for what is told of its training."""
+
 
 def open_made(folder: str | Path, stage: str, **options: Any) -> xr.Dataset:
     """Open a dataset lazily, in today's form of its schema.

@@ -14,27 +14,14 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
-from scipy.optimize import isotonic_regression
 
 from dashboards.views.parts.charts import layers
 from dashboards.views.parts.parts import Figure, Number, Table
 from dashboards.views.parts.text import duration_text
+from dashboards.views.runs.states import STATES, state_of
 from registry.columns import DURATION, Column
 from registry.declare.declared import Declaration
-from registry.plan.task import Plan, Task, Why
-from registry.record.states import State
-
-STATES: Mapping[str, tuple[str, str]] = {
-    "complete": ("✓", "#b5e3d3"),
-    "running": ("▶", "#bfe0f5"),
-    "never ran": ("○", "#f2f2f2"),
-    "changed": ("↻", "#f8dfae"),
-    "waiting for upstream": ("…", "#ead3e2"),
-    "failed or interrupted": ("✗", "#f3c3a8"),
-    "unreadable": ("!", "#f6f0a4"),
-    "data": ("◇", "#dcdcdc"),
-}
-"""Sign and ground of each state, tints of the colours of Okabe and Ito under dark letters."""
+from registry.plan.task import Plan, Task
 
 _URGENT = ("unreadable", "failed or interrupted", "running", "changed", "never ran")
 _WORST = (*_URGENT, "waiting for upstream", "complete", "data")
@@ -48,23 +35,6 @@ BOX = "box"
 
 _LEAST_LAYERS = 6  # so that the boxes of a short pipeline do not grow wide
 _SWEEPS = 8
-
-
-def state_of(task: Task) -> str:
-    """Return how a task stands, a key of `STATES`."""
-    whys = {reason.why for reason in task.reasons}
-    broken = (State.FAILED, State.DIED, State.INTERRUPTED, State.MISSING, State.DAMAGED)
-    if task.is_running:
-        return "running"
-    if not task.due:
-        return "complete"
-    if Why.UNREADABLE in whys:
-        return "unreadable"
-    if task.state.status in broken:
-        return "failed or interrupted"
-    if task.is_conditional:
-        return "waiting for upstream"
-    return "never ran" if whys == {Why.NEVER} else "changed"
 
 
 def reason_text(task: Task) -> str:
@@ -299,6 +269,8 @@ def _chain(edge: tuple[str, str], layer: Mapping[str, int]) -> list[tuple[int, A
 
 def _ordered(layers: Sequence[list[Any]], links: Sequence[tuple[Any, Any]]) -> dict[Any, float]:
     """Return positions in layers: points near the mean of their neighbours, 1 apart at least."""
+    from scipy.optimize import isotonic_regression  # takes long to import
+
     before, after = _neighbours(links)
     positions = {point: float(n) for layer in layers for n, point in enumerate(layer)}
     for sweep in range(_SWEEPS):

@@ -16,7 +16,7 @@ from torch import nn
 
 import fact
 import registry
-from evals.concepts.localisation import maps_note
+from evals.concepts.approximate import maps_note
 from fact.networks.foresight import refuse_mapping
 from fact.networks.layers import LayerError
 from fact.networks.linearity import TOLERANCE

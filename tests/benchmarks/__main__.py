@@ -28,7 +28,17 @@ def modules() -> list[str]:
 def measure(module: str, timeout: float) -> None:
     """Run the benchmarks of one module, and note if their process came to no end of its own."""
     path = HERE / f"test_{module}.py"
-    command = [sys.executable, "-m", "pytest", "-m", "benchmark", "-q", "--no-header", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "benchmark",
+        "-q",
+        "--no-header",
+        "--show-capture=no",
+        str(path),
+    ]
     try:
         code = subprocess.run(command, cwd=ROOT, timeout=timeout).returncode
     except subprocess.TimeoutExpired:

@@ -72,8 +72,8 @@ def named(item: pytest.Item) -> str:
 
 
 def reason(report: pytest.TestReport) -> str:
-    """Return the last line of why a benchmark failed or was skipped."""
+    """Return in a line why a benchmark failed or was skipped."""
     if isinstance(report.longrepr, tuple):
         return report.longrepr[2].removeprefix("Skipped: ")
     told = getattr(getattr(report.longrepr, "reprcrash", None), "message", str(report.longrepr))
-    return told.strip().splitlines()[0] if told.strip() else ""
+    return " ".join(told.split())[:200]

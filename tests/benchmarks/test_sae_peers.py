@@ -63,7 +63,11 @@ def sae_lens() -> Step:
         sae.train()
         told = sae.training_forward_pass(
             TrainStepInput(
-                sae_in=x, coefficients={}, dead_neuron_mask=none_dead, n_training_steps=1
+                sae_in=x,
+                coefficients={},
+                dead_neuron_mask=none_dead,
+                n_training_steps=1,
+                is_logging_step=False,
             )
         )
         told.loss.backward()

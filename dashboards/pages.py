@@ -17,8 +17,8 @@ from dashboards.server.preparation import PREPARATION
 from dashboards.views.parts import pictures
 from dashboards.views.results.menu import MENU, view_of
 
-# Help lines in nearly full colour, what is chosen in a darker red, texts in code in a darker green,
-# a ring around links that have the focus: Streamlit's own are too faint for WCAG 2.2, 1.4.3 and
+# Help lines in nearly full colour, what is chosen in a darker red, code in darker colours, a ring
+# around links that have the focus: Streamlit's own are too faint for WCAG 2.2, 1.4.3 and
 # 2.4.7. And no empty hand's breadth above each title. A comment, since Streamlit would show a
 # docstring on the page.
 READABLE = """<style>
@@ -32,8 +32,18 @@ button[data-selected=true] [data-testid=stMarkdownContainer] {
   color: light-dark(#a3202f, #ff9aa3); }
 [data-testid=stApp] [data-testid=stSliderThumbValue] :is(p, div) {
   color: light-dark(#a3202f, #ff9aa3); }
-[data-testid=stApp] [data-testid=stCode] .token.string {
+[data-testid=stCode] .token:is(.string, .char, .attr-value, .inserted) {
   color: light-dark(#00692a, #3dd56d) !important; }
+[data-testid=stCode] .token:is(.keyword, .tag, .function, .class-name, .selector) {
+  color: light-dark(#0054a3, #60b4ff) !important; }
+[data-testid=stCode] .token:is(.number, .regex) {
+  color: light-dark(#00645a, #4fd8c4) !important; }
+[data-testid=stCode] .token:is(.operator, .entity, .decorator, .atrule) {
+  color: light-dark(#8a4b00, #ffbd45) !important; }
+[data-testid=stCode] .token:is(.deleted, .important) {
+  color: light-dark(#a3202f, #ff9aa3) !important; }
+[data-testid=stCode] .token:is(.comment, .unchanged) {
+  color: light-dark(#5b5c66, #a3a8b4) !important; }
 [class*=st-key-wide-figure] { overflow-x: auto; }
 .st-key-evidence p { font-size: 0.9rem; line-height: 1.4; }
 @media (max-width: 1200px) {

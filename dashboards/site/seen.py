@@ -6,6 +6,7 @@ same images of the dataset, so that a site of many concepts holds each picture o
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from dashboards.views.concepts import one_concept as one
 from dashboards.views.concepts import passages as texts
 from dashboards.views.concepts.examples import BANDS, IN_BAND, present
 from dashboards.views.concepts.neurons import as_concepts
+from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.datasets import open_made
 from registry.catalog.access import Catalog
 from registry.plan.project import recorded_input
@@ -214,8 +216,12 @@ def _pool_of(catalog: Catalog, known: ConceptSet, publisher: Publisher) -> Pool:
     classes = np.full(len(images), -1) if named is None else named
     reader = None
     if publisher.permission.is_given and entry.folder is not None:
-        given = catalog.input(entry.name) if entry.is_current else None
-        given = given or recorded_input(catalog.project.store, entry.folder)
+        given = None
+        with suppress(*EXPECTED):  # what is behind the concepts is gone: ids are told all the same
+            if entry.is_current:
+                given = catalog.input(entry.name)
+            else:
+                given = recorded_input(catalog.project.store, entry.folder)
         side = FALLBACK_SIDE
         if known.gallery is not None and "y" in known.gallery.sizes:
             side = int(min(known.gallery.sizes["y"], known.gallery.sizes["x"]))

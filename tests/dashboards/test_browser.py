@@ -285,6 +285,12 @@ def look_at_it_dark(page: Page, name: str) -> None:
     idle(page)
 
 
+def look_by_all(page: Page, name: str) -> None:
+    """Audit a page, in light and dark."""
+    audit(page)
+    look_at_it_dark(page, f"{name}-dark")
+
+
 def test_the_first_visit_may_be_a_link_to_a_concept(page: Page, address: str) -> None:
     visit(page, f"{address}/concepts?concept=1&metric=iou")
     see(page, "Concept 1: shape: <b>star</b>")
@@ -415,13 +421,16 @@ def test_curves_console_and_sources_of_a_run(page: Page, address: str) -> None:
     assert page.locator("[data-testid=stVegaLiteChart]").count() == 2
     picture(page, "curves")
     idle(page)
+    look_by_all(page, "curves")
     page.get_by_text("Console").first.click()
     see(page, "pass 599")
     idle(page)  # a click on what is just drawn anew may be lost
+    look_by_all(page, "console")
     page.get_by_text("Sources").first.click()
     see(page, "def")
     asked(page, "section=Sources")
     idle(page)
+    look_by_all(page, "sources")
     reloaded = page.url
     visit(page, reloaded)
     see(page, "def")
@@ -443,9 +452,15 @@ def test_two_runs_are_chosen_compared_and_drawn_over_each_other(page: Page, addr
     see(page, "training.loss")
     idle(page)
     picture(page, "compare-curves")
+    look_by_all(page, "compare-curves")
+    page.get_by_text("Groups", exact=True).click()
+    asked(page, "compared=Groups")
+    idle(page)
+    look_by_all(page, "compare-groups")
     page.get_by_text("Code", exact=True).click()
     see(page, "Same code")
     asked(page, "compared=Code")
+    look_by_all(page, "compare-code")
     reloaded = page.url
     visit(page, reloaded)
     see(page, "Same code")
@@ -492,7 +507,7 @@ def test_a_dataset_stands_in_a_frame_in_which_nothing_runs(page: Page, address: 
     dataset.locator("label", has_text="Data variables:").click()
     dataset.locator(".xr-var-name", has_text="mean_contribution").wait_for()
     picture(page, "dataset")
-    look_at_it_dark(page, "dataset-dark")
+    look_by_all(page, "dataset")
     see(page, "As xarray shows it")
 
 
@@ -580,6 +595,14 @@ def test_from_a_concept_to_a_similar_one_and_to_the_whole_model(page: Page, addr
     assert page.locator("[data-testid=stVegaLiteChart]").count() == 3
     picture(page, "concept-model")
     audit(page)
+    page.get_by_text("Map", exact=True).click()
+    see(page, "near ones are alike by")
+    idle(page)
+    audit(page)
+    look_at_it_dark(page, "concept-map-dark")
+    page.locator("[data-testid=stVegaLiteChart] .mark-symbol path").first.click()
+    see(page, "Can this name be trusted?")
+    asked(page, "section=Concepts", "concept=")
 
 
 def test_dark(page: Page, address: str) -> None:

@@ -17,12 +17,14 @@ from click.testing import CliRunner, Result
 from dashboards.commands import publish
 from dashboards.site import folder as site_folder
 from dashboards.site import seen
+from dashboards.site.concept_sets import open_set
 from dashboards.site.content import Publisher, bare
 from dashboards.site.folder import SiteFolder, published_in, taking_the_place_of
 from dashboards.views.parts.parts import Figure, Picture, Pictures
 from dashboards.views.parts.pictures import COLOURS, PLACE, WEIGHTS, veil
 from fact.schemas import NEXT_TOKENS
 from fact.traces.by_concept import ENTRY
+from registry.catalog.access import open_catalog
 from registry.catalog.notes import NoteBook, concept_subject
 from registry.declare.licences import Permission
 from registry.mongo.database import URL_VARIABLE
@@ -169,6 +171,16 @@ def assert_own_name_is_everywhere(site: Path, pages: Any, columns: Any, first: A
             at, of = table["columns"].index("called"), table["columns"].index("concept")
             assert {row[at] for row in table["rows"] if row[of] == "0"} == {own}, cell
             assert {row[at] for row in table["rows"] if row[of] != "0"} <= {""}, cell
+
+
+def test_where_images_cannot_be_read_their_ids_are_told(judged: Path, tmp_path: Path) -> None:
+    with open_catalog(judged, "off") as catalog:
+        lineage = catalog.lineage()
+        known = open_set(lineage, lineage.entries["toy-concepts"])
+        found = seen.open_seen(catalog, known, Publisher(SiteFolder(tmp_path), GIVEN))
+        assert found is not None
+        assert found.of(0)["seen"]["present"] > 0
+        assert {face for _, _, face in found.about()["images"]} == {""}
 
 
 def test_examples_of_all_concepts_are_of_the_same_images(

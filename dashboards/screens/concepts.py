@@ -299,6 +299,7 @@ def _open_marked() -> None:
     marked = st.session_state[MAP]["selection"].get(MARKED) or [{}]
     if "concept" in marked[0]:
         go_to(int(marked[0]["concept"]))
+        st.query_params["concept"] = st.session_state["concept"]  # its box is not there yet
         st.session_state["section"] = SECTIONS[0]
 
 

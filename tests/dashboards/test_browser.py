@@ -595,14 +595,6 @@ def test_from_a_concept_to_a_similar_one_and_to_the_whole_model(page: Page, addr
     assert page.locator("[data-testid=stVegaLiteChart]").count() == 3
     picture(page, "concept-model")
     audit(page)
-    page.get_by_text("Map", exact=True).click()
-    see(page, "near ones are alike by")
-    idle(page)
-    audit(page)
-    look_at_it_dark(page, "concept-map-dark")
-    page.locator("[data-testid=stVegaLiteChart] .mark-symbol path").first.click()
-    see(page, "Can this name be trusted?")
-    asked(page, "section=Concepts", "concept=")
 
 
 def test_dark(page: Page, address: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import streamlit as st
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from sklearn.manifold import trustworthiness
@@ -16,6 +18,7 @@ from dashboards.server.map_cache import kept_map
 from dashboards.views.concepts import concept_map
 from dashboards.views.concepts.concept_map import by_presence, laid_out, map_figure, nearest
 from fact.traces.by_concept import Block, Presences
+from registry.plan.project import Project
 from tests.dashboards.fabricate import HOSTILE
 from tests.dashboards.numerals import badly_written
 from tests.dashboards.test_pages import Open, open_page, told
@@ -58,7 +61,7 @@ def test_near_ones_are_alike_and_silent_ones_lie_nowhere(
     kept = trustworthiness(directions.T[known], points[known], n_neighbors=8, metric="cosine")
     assert kept > 0.9, "scikit-learn counts which neighbours on the map are none in the layer"
     assert_allclose(laid_out(directions), points, err_msg="the same each time")
-    assert np.isnan(laid_out(directions[:, :4])).all(), "too few to lay out"
+    assert np.isnan(laid_out(directions[:, :15])).all(), "too few to lay out"
 
 
 def test_presences_are_alike_by_their_correlation() -> None:
@@ -105,8 +108,16 @@ def test_the_map_tells_names_and_says_what_it_means() -> None:
     assert "<svg" in figure.svg()
 
 
-def test_the_page_shows_the_map(open_page: Open, judged: Path) -> None:
-    page = open_page(judged, "concepts", {"section": "Map"})
+def test_the_page_shows_the_map(
+    open_page: Open, mine: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concept_map, "LEAST", 5)
+    page = open_page(mine, "concepts", {"section": "Map"})
     assert not page.exception
     assert "near ones are alike by their directions in the layer" in told(page).replace("\\", "")
     assert len(page.get("vega_lite_chart")) == 1
+    monkeypatch.setattr(concept_map, "LEAST", 16)
+    st.cache_resource.clear()
+    shutil.rmtree(mine.root / ".factbook" / "cache", ignore_errors=True)
+    page = open_page(mine, "concepts", {"section": "Map"})
+    assert "Too few concepts" in page.info[0].value

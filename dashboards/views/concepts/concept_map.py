@@ -22,7 +22,7 @@ from registry.suggest import needs_extras
 MARKED = "point"
 """Name of the selection that a click on a concept makes."""
 
-LEAST = 5
+LEAST = 16
 """Concepts with a direction below which there is nothing to lay out."""
 
 MANY = 4096
@@ -134,6 +134,15 @@ def by_presence(presences: Presences) -> NDArray[np.float32]:
         return np.asarray(np.where(length > 1e-6, dense / length, np.nan), np.float32)
 
 
+def _on_a_sheet(points: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return both coordinates in thousandths of the sheet that all fill, rounded: short to send."""
+    known = points[np.isfinite(points).all(axis=1)].astype(np.float64)
+    if not len(known):
+        return points.T.astype(np.float64)
+    width = np.maximum(np.ptp(known, axis=0), 1e-12)
+    return np.asarray(((points - known.min(axis=0)) / width * 1000).round(1).T)
+
+
 def map_figure(
     name: str, frame: pd.DataFrame, points: NDArray[np.float32], noun: str, by: str
 ) -> Figure:
@@ -159,8 +168,7 @@ def map_figure(
         {
             "concept": frame["concept"].to_numpy(),
             "told": told.to_numpy(),
-            "x": points[:, 0].round(2),
-            "y": points[:, 1].round(2),
+            **dict(zip("xy", _on_a_sheet(points), strict=True)),
         }
     ).dropna()
     hidden: dict[str, Any] = {

@@ -38,7 +38,16 @@ from dashboards.views.concepts.examples import LOWEST, STRONGEST, in_range, pair
 from dashboards.views.concepts.neurons import is_of_neurons
 from dashboards.views.concepts.passages import is_of_channels, passages_part
 from dashboards.views.parts.charts import RANGE
-from dashboards.views.parts.parts import Figure, Number, Part, Picture, Pictures, Table, file_name
+from dashboards.views.parts.parts import (
+    Figure,
+    Number,
+    Part,
+    Passages,
+    Picture,
+    Pictures,
+    Table,
+    file_name,
+)
 from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs.settings import behind
 from registry.catalog.access import Catalog
@@ -139,12 +148,16 @@ def show_pair(
                 possible = shown_below(datasets.opened(model.gallery))
                 tiles = datasets.tiles_of(model.gallery, own, IN_PAIR)
                 below = next(iter(possible), "")
-                show_part(Pictures([view.drawn(tile, possible) for tile in tiles], below=below))
+                what = model.words.strength
+                pictures = [view.drawn(tile, possible, what) for tile in tiles]
+                show_part(Pictures(pictures, below=below))
+            if model.is_of_texts:
+                show_part(Passages(datasets.passages_of(model.concepts, own)[:IN_PAIR]))
     with explained():
         show_numbers(_nearness(model, concept, other))
         first, second = (column_of(model, own)[0] for own in (concept, other))
         names = (f"{view.noun(frame).lower()} {concept}", f"{view.noun(frame).lower()} {other}")
-        show_groups(catalog, model, pair(first, second, names))
+        show_groups(catalog, model, pair(first, second, names, words=model.words))
 
 
 def _nearness(model: datasets.Model, concept: int, other: int) -> list[Number]:
@@ -159,7 +172,9 @@ def _nearness(model: datasets.Model, concept: int, other: int) -> list[Number]:
     index = datasets.presence_index(model.concepts, model.root)
     if not index.is_dense and index.presences().n_read:
         correlation = float(index.presences().correlations(int(slots[0]))[slots[1]])
-        meaning = "of their presences over images"
+        words = model.words
+        of = "presences" if words.is_concept else "activations"
+        meaning = f"of their {of} over {words.input}s"
         found.append(Number("correlation", number_text(correlation), meaning))
     return found
 
@@ -183,15 +198,15 @@ def _file(model: datasets.Model, concept: int) -> str:
 
 def _images(catalog: Catalog, model: datasets.Model, concept: int, label: str) -> None:
     with explained():
-        if model.is_of_texts:
-            _texts(model, concept)
-            return
         drawn = datasets.opened(model.gallery) if model.gallery else None
         sides = (
             [STRONGEST, *([LOWEST] if view.has_lowest(drawn) else [])] if drawn is not None else []
         )
-        kind = choose_view(kinds_of(model, label, sides), "side", "Images")
-        if model.gallery and kind in sides:
+        inputs = f"{model.words.input.capitalize()}s"
+        kind = choose_view(kinds_of(model, label, sides), "side", inputs)
+        if model.is_of_texts and kind == STRONGEST:
+            _texts(model, concept)
+        elif model.gallery and kind in sides:
             _gallery(model, model.gallery, concept, kind == LOWEST)
         else:
             show_examples(catalog, model, concept, label, kind)
@@ -250,6 +265,7 @@ def _evidence(model: datasets.Model, concept: int, label: str) -> None:
     with explained():
         found = _asked(model, concept, label)
         if not found:
+            _what_is_missing(model)
             return
         with st.container(gap="xxsmall", key="evidence"):
             title = ask.evidence_title("name" if label else "concept")
@@ -262,6 +278,8 @@ def _evidence(model: datasets.Model, concept: int, label: str) -> None:
                     f"{badge} **{literal(answer.question)}** {literal(answer.finding)}.",
                     help=literal(answer.rule) or None,
                 )
+            if not model.words.is_concept:
+                st.caption(literal(ask.not_asked(model.words)))
         _what_is_missing(model)
 
 
@@ -287,7 +305,7 @@ def _lead_on(model: datasets.Model) -> None:
     """Link to what all this rests on: the run, the tests of the metrics, and other results."""
     names = model.names.name if model.names else ""
     with st.container(horizontal=True):
-        link_to("runs", "The run that measured these concepts", run=model.concepts.run)
+        link_to("runs", f"The run that measured these {model.words.noun}s", run=model.concepts.run)
         if sanity := behind(model.lineage, names, "sanity"):
             address = model.lineage.entries[sanity].address
             link_to("sanity", "Sanity checks of the metrics", **address)
@@ -314,17 +332,19 @@ def _asked(model: datasets.Model, concept: int, label: str) -> list[ask.Evidence
         return answers
     if model.consistency:
         answers.append(ask.alikeness(datasets.whole(model.consistency), concept))
-    else:
+    elif model.words.is_concept:
         answers.append(_unknown(model, ask.ALIKE, "C2-scores", "consistency"))
     if model.localisation:
         answers.append(ask.location(datasets.whole(model.localisation), concept))
     else:
         answers.append(_unknown(model, ask.THERE, "localisation", "localisation"))
-    answers += [
+    recurrences = [
         ask.recurrence(model.title(other), one.returns(datasets.whole(made), concept, is_first))
         for made, other, is_first in model.matchings
-    ] or [_unknown(model, ask.AGAIN, "matching with another seed", "matching")]
-    return answers
+    ]
+    if not recurrences and model.words.is_concept:
+        recurrences = [_unknown(model, ask.AGAIN, "matching with another seed", "matching")]
+    return answers + recurrences
 
 
 def _links_to_matches(model: datasets.Model, concept: int) -> None:
@@ -365,8 +385,6 @@ def _unknown(model: datasets.Model, question: str, what: str, schema: str) -> as
 def _over_images(
     catalog: Catalog, model: datasets.Model, frame: pd.DataFrame, concept: int
 ) -> None:
-    if model.is_of_texts:
-        return
     with explained():
         reading = datasets.presence_index(model.concepts, model.root).is_reading
         show = st.fragment(_presences, run_every=REFRESH) if reading else _presences
@@ -396,7 +414,8 @@ def _presences(
         st.warning(literal(f"Presences over all images cannot be shown: {index.trouble}"))
         return
     if not known.is_whole:
-        text = f"{known.n_read:,} of {counted(known.n_images, 'image')} read. This happens once."
+        inputs = counted(known.n_images, model.words.input)
+        text = f"{known.n_read:,} of {inputs} read. This happens once."
         st.progress(known.n_read / max(known.n_images, 1), literal(text))
     if not known.n_read:
         return
@@ -408,7 +427,8 @@ def _presences(
         st.rerun()
     _show_presences(catalog, model, concept, parts)
     similar = like.most_similar(correlations, kept["concept"].values, slot, SIMILAR_IN_ROW)
-    _similar(model, frame, similar, "Present in the same images", "correlation", concept)
+    title = f"Present in the same {model.words.input}s"
+    _similar(model, frame, similar, title, "correlation", concept)
 
 
 def _show_presences(
@@ -428,7 +448,9 @@ def _show_presences(
             show_part(part)
     if ends := one.marked_range(marked):
         column, _ = column_of(model, concept)
-        show_groups(catalog, model, [in_range(column, *ends, seed=concept)])
+        show_groups(
+            catalog, model, [in_range(column, *ends, seed=concept, words=model.words)], concept
+        )
 
 
 # -- what is like it --------------------------------------------------------------------------
@@ -456,20 +478,26 @@ def _similar(
     """Show concepts that are like one, each with a button that leads to it."""
     st.markdown(f"**{title}**")
     if similar.empty:
-        st.caption("None: this concept is constant.")
+        st.caption(f"None: this {model.words.noun} is constant.")
         return
     table = view.similar_table(_file(model, concept), frame, similar, title, what)
     with explained():
         pictures = datasets.first_pictures(model.gallery, tuple(similar.index))
+        lines = (
+            datasets.strongest_texts(model.concepts, tuple(map(int, similar.index)))
+            if model.is_of_texts
+            else {}
+        )
         kind = view.noun(frame)
         with st.container(horizontal=True, gap="small"):
             for row in table.frame.to_dict("records"):
-                _similar_tile(row, what, pictures.get(row["concept"]), kind)
+                line = lines.get(int(row["concept"]), "")
+                _similar_tile(row, what, pictures.get(row["concept"]), kind, line)
     offer_table(table)
 
 
 def _similar_tile(
-    row: Mapping[Hashable, Any], what: str, picture: Picture | None, kind: str
+    row: Mapping[Hashable, Any], what: str, picture: Picture | None, kind: str, line: str
 ) -> None:
     concept = int(row["concept"])
     slot = st.container(width=TILE, gap="xxsmall")
@@ -493,7 +521,10 @@ def _similar_tile(
         type="tertiary",
         help="Show both side by side.",
     )
-    lines = [str(row["name"] or "no name"), called, f"{what} {number_text(row[what], 2)}"]
+    own = row.get("token") or row.get("own_name") or ""
+    name = str(row["name"] or ("" if own else "no name"))
+    own = "" if own == name else own
+    lines = [name, own, called, f"{what} {number_text(row[what], 2)}", line]
     slot.caption("  \n".join(map(literal, filter(None, lines))))
 
 

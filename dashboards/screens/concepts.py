@@ -37,9 +37,10 @@ from registry.catalog.access import Catalog
 from registry.wording import counted
 
 HELP = (
-    "A concept is one latent of a TopK SAE in place of a layer; what concepts contribute adds up "
-    "to the logit, or is marked as approximate (FaCT, arXiv 2510.25512). Names are labels, scored "
-    "on images that they were not chosen on (arXiv 2506.05774). Neurons have the same pages."
+    "A concept is one latent of an SAE in place of a layer; what concepts contribute adds up to "
+    "the logit, or is marked as approximate (FaCT, arXiv 2510.25512). Neurons are channels of a "
+    "layer, logits, or probabilities of tokens. Names are labels, scored on images or texts that "
+    "they were not chosen on (arXiv 2506.05774)."
 )
 TABLE = "concepts"
 NARROW = 165  # pixels of a box
@@ -88,7 +89,7 @@ def show() -> None:
     with page.explained(cell, stop=True):
         frame = datasets.frame_of(model.concepts, model.names, model.consistency, namer)
     with st.container(horizontal=True, vertical_alignment="center"):
-        section = page.choose_view(SECTIONS[:2] if model.is_of_texts else SECTIONS, "section")
+        section = page.choose_view(SECTIONS, "section")
         if section == SECTIONS[0]:
             st.caption(literal(view.summary_line(numbers)))
     if section == SECTIONS[1]:
@@ -148,8 +149,6 @@ def _browse(
 
 def _beside(catalog: Catalog, model: datasets.Model, frame: pd.DataFrame, concept: int) -> None:
     """Show another concept beside the one that is shown, where a reader asks for one."""
-    if model.is_of_texts:
-        return
     text = st.text_input(
         "Compare with", key=OTHER, bind=page.BOUND, width=NARROW, placeholder="index"
     )

@@ -24,13 +24,16 @@ from dashboards.views.concepts import passages as texts
 from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.labels import NEXT_LABELS
 from dashboards.views.concepts.neurons import (
+    Words,
     as_concepts,
     small_part,
+    words_of,
 )
 from dashboards.views.concepts.similar import unit_directions
-from dashboards.views.parts.parts import Passage, Picture, Pictures
+from dashboards.views.parts.parts import Passage, Passages, Picture, Pictures
 from dashboards.views.runs.advice import Advice, advise, run_command
 from dashboards.views.runs.datasets import WEIGHTS, open_made, read_small
+from dashboards.views.runs.drafts import lines_of
 from dashboards.views.runs.settings import (
     autoencoder_of,
     cells_of,
@@ -212,6 +215,11 @@ class Model:
         """Whether there are positions of texts in place of images."""
         return is_of_texts(self.concepts)
 
+    @property
+    def words(self) -> Words:
+        """How its members are called, and what they were measured on."""
+        return words_of(statistics(self.concepts))
+
     def title(self, name: str) -> str:
         """Return what readers call an entry of its lineage."""
         entry = self.lineage.entries.get(name)
@@ -342,7 +350,10 @@ def _advised(catalog: Catalog, lineage: Lineage, name: str, schema: str) -> Made
         reason = f"No experiment in experiments.toml makes one from {entry.cell}."
         if not entry.is_current:
             reason = f"None was made of this run of {entry.cell}."
-        tell(Advice(f"No {schema} dataset", reason))
+        lines = lines_of(catalog.project, schema, entry.cell) if entry.is_current else ()
+        if lines:
+            reason += " These lines do:"
+        tell(Advice(f"No {schema} dataset", reason, lines=lines))
         return None
     with explained(maker if lineage.entries[maker].is_current else ""):
         read = names_of if schema == "names" else opened
@@ -375,7 +386,7 @@ def statistics(made: Made) -> xr.Dataset:
 
 def concepts_of(made: Made) -> xr.Dataset:
     """Return a set of concepts lazily; of neurons that are none in the form of concepts."""
-    return as_concepts(texts.as_concepts(opened(made)))
+    return as_concepts(texts.with_presence(opened(made)))
 
 
 def labels_of(made: Made, concept: int) -> xr.Dataset:
@@ -411,32 +422,52 @@ def thumbnails(made: Made, concepts: tuple[int, ...]) -> dict[int, str]:
 def wall(
     concepts: Made,
     names: Made | None,
-    gallery: Made,
+    gallery: Made | None,
     namer: str,
     link: str,
     count: int,
     called: tuple[tuple[int, str], ...] = (),
-) -> Pictures:
+) -> Pictures | Passages:
     """Return the strongest concepts that have pictures, with their names and what to think of them.
 
-    However many concepts there are, only names and pictures of those are read. `called` is what
-    readers call some of them.
+    Neurons of texts need no gallery. However many concepts there are, only names and pictures of
+    those are read. `called` is what readers call some of them.
     """
-    drawn = opened(gallery)
     kept = statistics(concepts)
+
+    def address(concept: int) -> str:
+        return f"{link}&concept={concept}"
+
+    if gallery is None:
+        frame = _first_named(kept, names, namer, count, called)
+        return replace(texts.strongest_passages(opened(concepts), frame, count, address), title="")
+    drawn = opened(gallery)
     known = kept.isel(concept=np.isin(kept["concept"].values, drawn["concept"].values))
-    chosen = view.concepts_frame(known)["concept"].head(count).to_numpy()
+    frame = _first_named(known, names, namer, count, called)
+    possible = shown_below(drawn, kept)
+    found = view.strongest(frame, drawn, possible, count, address)
+    return replace(found, title="", note="", below=next(iter(possible), ""))
+
+
+def _first_named(
+    known: xr.Dataset,
+    names: Made | None,
+    namer: str,
+    count: int,
+    called: Sequence[tuple[int, str]],
+) -> pd.DataFrame:
+    """Return the strongest of a set, with their names: of no others are these read."""
+    every = view.concepts_frame(known)
+    orders = view.orders_of(every)
+    by = view.STRONGEST if view.STRONGEST in orders else orders[0]
+    chosen = view.order(every, by)["concept"].head(count).to_numpy()
     best = None
     if names:
         all_names = opened(names).drop_vars(NEXT_LABELS, errors="ignore")
         slots = all_names.indexes["concept"].get_indexer(chosen)
         best = labels.best_names(all_names.isel(concept=slots[slots >= 0]).load(), namer)
-    frame = view.with_noted(
-        view.concepts_frame(kept.sel(concept=chosen), best), "called", dict(called)
-    )
-    possible = shown_below(drawn, kept)
-    found = view.strongest(frame, drawn, possible, count, lambda one: f"{link}&concept={one}")
-    return replace(found, title="", note="", below=next(iter(possible), ""))
+    frame = view.concepts_frame(known.sel(concept=chosen), best)
+    return view.with_noted(view.order(frame, by), "called", dict(called))
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
@@ -485,6 +516,12 @@ def images_read(_reader: ImageReader, made: Made, ids: tuple[str, ...]) -> list[
     return _reader.read(ids)
 
 
+@st.cache_resource(max_entries=256, show_spinner=False)
+def classes_read(_reader: ImageReader, made: Made, ids: tuple[str, ...]) -> list[str]:
+    """Return the classes of some images of a set, "" of those that have none."""
+    return _reader.classes(ids)
+
+
 @st.cache_resource(max_entries=2, show_spinner=False)
 def meaning(_catalog: Catalog, _lineage: Lineage, name: str, run: str) -> Meaning:
     """Return a model of images and texts with the vectors that it gave images, in a run."""
@@ -525,7 +562,10 @@ def rows_with(concepts: Made, names: Made | None, label: str) -> NDArray[np.int6
     if label not in labelled.indexes["label"]:
         return None
     shown = labelled["value"].sel(label=label)
-    ids = labelled["image"].values.astype(str)[np.asarray(shown.values) >= 0.5]
+    is_shown = np.asarray(shown.values) >= 0.5
+    if texts.is_of_texts(labelled):
+        return np.flatnonzero(is_shown)
+    ids = labelled["image"].values.astype(str)[is_shown]
     rows = pd.Index(kept["image"].values.astype(str)).get_indexer(ids)
     return np.sort(rows[rows >= 0])
 
@@ -543,10 +583,11 @@ def map_points(concepts: Made, sae: Made | None, root: str) -> tuple[pd.DataFram
     By the directions of their SAE, else by their presences; None where these are too many.
     """
     kept = statistics(concepts)
-    size, source, by = kept.sizes["concept"], concepts, "by the images that they are present in"
-    if sae is not None and directions(sae).shape[1] == size:
+    source, cells = concepts, _cells(concepts)
+    by = f"by the {words_of(kept).input}s that they are present in"
+    if sae is not None and directions(sae).shape[1] == kept.sizes["concept"]:
         source, by = sae, "by their directions in the layer"
-    elif kept.sizes["image"] * size > SMALL_CELLS:
+    elif cells > SMALL_CELLS:
         return None
 
     def compute() -> NDArray[np.float32]:
@@ -557,7 +598,7 @@ def map_points(concepts: Made, sae: Made | None, root: str) -> tuple[pd.DataFram
         return laid_out(by_presence(presence_index(concepts, root).presences()))
 
     content = str(find_dataset(source.folder)[1]["content"])
-    points = kept_map(Path(root), content, size, compute)
+    points = kept_map(Path(root), content, kept.sizes["concept"], compute)
     return pd.DataFrame(points, index=kept["concept"].values), by
 
 
@@ -566,9 +607,14 @@ def presence_index(concepts: Made, root: str) -> PresenceIndex:
     """Return the presences of a set of concepts, which may still be being read."""
     dataset = concepts_of(concepts)
     folder, manifest = find_dataset(concepts.folder)
-    cells = dataset.sizes["image"] * dataset.sizes["concept"]
     kept = cache_folder(Path(root), str(manifest["content"]))
-    return PresenceIndex(lambda: dataset, cells, kept, folder)
+    return PresenceIndex(lambda: dataset, _cells(concepts), kept, folder)
+
+
+def _cells(concepts: Made) -> int:
+    """Return how many presences a set has, zeros too."""
+    sizes = concepts_of(concepts).sizes
+    return int(sizes["image"] * sizes["concept"])
 
 
 @st.cache_resource(max_entries=16, show_spinner="Reading presences …")

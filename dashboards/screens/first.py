@@ -13,7 +13,6 @@ from dashboards.screens.notes import own_names
 from dashboards.screens.parts import show_numbers, show_part
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
-from dashboards.views.concepts.passages import strongest_passages
 from dashboards.views.parts.text import literal
 from dashboards.views.runs import chain
 from dashboards.views.runs.one_run import Progress, progress
@@ -119,7 +118,8 @@ def _model(catalog: Catalog, lineage: Lineage, name: str, tasks: Mapping[str, Ta
         if line := chain.undeclared_line(catalog.project, entry.cell, cells):
             st.caption(literal(line))
     with st.container(horizontal=True):
-        page.link_to("concepts", "All its concepts", **entry.address)
+        what = "concepts" if entry.provides == "concepts" else "neurons"
+        page.link_to("concepts", f"All its {what}", **entry.address)
         if entry.provides == "concepts":
             page.link_to("decisions", "Its decisions", **entry.address)
 
@@ -127,14 +127,10 @@ def _model(catalog: Catalog, lineage: Lineage, name: str, tasks: Mapping[str, Ta
 def _wall(catalog: Catalog, lineage: Lineage, concepts: datasets.Made) -> None:
     kept = datasets.statistics(concepts)
     show_numbers(view.summary(kept)[:NUMBERS])
-    if datasets.is_of_texts(concepts):
-        frame = datasets.frame_of(concepts, None, None, "").head(MOST_CONCEPTS)
-        show_part(strongest_passages(datasets.opened(concepts), frame))
-        return
     names, gallery = (
         _if_readable(catalog, lineage, concepts.name, schema) for schema in ("names", "gallery")
     )
-    if gallery is None:
+    if gallery is None and not datasets.is_of_texts(concepts):
         st.caption("No pictures drawn yet.")
         return
     namers = labels.namers_of(datasets.opened(names)) if names else []

@@ -21,6 +21,7 @@ from dashboards.views.parts.parts import (
     Number,
     Numbers,
     Part,
+    Passage,
     Passages,
     Pictures,
     Table,
@@ -32,7 +33,7 @@ from registry.wording import told_seconds
 
 ROW, WIDE = 35, 270  # pixels
 PASSAGE = (
-    '<p style="margin: 0.5rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere">{}'
+    '<p style="margin: 0.5rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere">{}{}'
     '<mark style="background: rgba(255, 190, 0, 0.45); color: inherit; font-weight: 600; '
     'border-radius: 3px; padding: 0 1px">{}</mark><u>{}</u>{}<br><small>{}</small></p>'
 )
@@ -207,9 +208,20 @@ def _pictures(part: Pictures) -> None:
 
 def _passages(part: Passages) -> None:
     _title(part.title)
-    shown = (PASSAGE.format(*map(escape, (*one.texts, one.caption))) for one in part.passages)
+    shown = (
+        PASSAGE.format(_heading(one), *map(escape, (*one.texts, one.caption)))
+        for one in part.passages
+    )
     st.html("".join(shown))
     _footer(part.note)
+
+
+def _heading(passage: Passage) -> str:
+    """Return what stands above a passage, escaped, as a link where it leads somewhere."""
+    title = f"<b>{escape(passage.title)}</b>"
+    if passage.link:
+        title = f'<a class="fb-go" href="{escape(passage.link)}" target="_self">{title}</a>'
+    return f"{title}<br>" if passage.title else ""
 
 
 def _title(title: str) -> None:

@@ -57,6 +57,28 @@ class ImageReader:
             except (OSError, ValueError) as error:
                 raise ImagesError(str(error)) from error
 
+    def classes(self, ids: Sequence[str]) -> list[str]:
+        """Return the names of the classes of images by id, "" of those that have none.
+
+        Raises
+        ------
+        ImagesError
+            If the dataset cannot be read.
+        """
+        found = dict.fromkeys(ids, "")
+        with self._lock:
+            for split in self._dataset.splits:
+                asked = [image for image in ids if image.startswith(f"{split}/")]
+                if not asked:
+                    continue
+                rows = np.flatnonzero(np.isin(self._dataset.ids(split), asked))
+                own = zip(
+                    self._dataset.ids(split)[rows], self._dataset.labels(split)[rows], strict=True
+                )
+                names = self._dataset.classes
+                found |= {str(image): names[label] for image, label in own if label >= 0}
+        return [found[image] for image in ids]
+
     @cached_property
     def _dataset(self) -> ImageDataset:
         """The images, opened once. The lock is held."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import xarray as xr
 
@@ -52,6 +54,20 @@ def rank_of(verdicts: np.ndarray) -> np.ndarray:
     return np.array([known.get(str(own), len(known)) for own in verdicts], dtype=np.int64)
 
 
+def subject_of(names: xr.Dataset) -> tuple[str, str]:
+    """Return what is named, and on what: ``concept`` or ``neuron``, ``image`` or ``position``.
+
+    Parameters
+    ----------
+    names : Dataset
+        Of the schema ``names``, with what it was made from as the store has written it.
+    """
+    made_from = json.loads(names.attrs.get("inputs", "{}")).get("activations", {})
+    kind = made_from.get("kind", "")
+    noun = "neuron" if kind in ("activations", "next_tokens") else "concept"
+    return noun, "position" if kind == "next_tokens" else "image"
+
+
 def chance_note(names: xr.Dataset) -> str:
     """Return in words how names were tested against chance; see `chance_lines`."""
     return " ".join(chance_lines(names))
@@ -72,10 +88,11 @@ def chance_lines(names: xr.Dataset) -> list[str]:
     of = f"all {n_tested:,}" if n_tested == n_concepts else f"{n_tested:,} of {n_concepts:,}"
     cause = "" if n_tested == n_concepts else ", as many as the budget allows"
     level = 1 - float(names["confidence"])
+    noun, _ = subject_of(names)
     told = dict(zip(VERDICTS, _count(chance_of(names)), strict=True))
     lines = [
-        f"Chance: {counted(n_made, 'permutation')} of labels, for {of} concepts{cause}; p up to "
-        f"{level:.2g}.",
+        f"Chance: {counted(n_made, 'permutation')} of labels, for {of} {noun}s{cause}; p "
+        f"up to {level:.2g}.",
         f"The consensus of {told[ABOVE]:,} is above chance, of {told[UNDECIDED]:,} undecided (by "
         f"themselves, not among all), of {told[AT_CHANCE]:,} at chance.",
     ]
@@ -89,7 +106,7 @@ def chance_lines(names: xr.Dataset) -> list[str]:
     if n_few := int(names["n_few_active"]):
         least = int(names["min_active"])
         left_out.append(
-            f"{counted(n_few, 'concept')} active on fewer than {counted(least, 'input')} of a half"
+            f"{counted(n_few, noun)} active on fewer than {counted(least, 'input')} of a half"
         )
     if n_left_out := int(names.get("n_left_out", 0)):
         left_out.append(f"{counted(n_left_out, 'label')} by leave_out")

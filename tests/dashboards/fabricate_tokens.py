@@ -105,6 +105,11 @@ def channels() -> xr.Dataset:
     )
 
 
+def made_of(cell: str) -> xr.Dataset:
+    """Return the dataset of a cell of the project."""
+    return {"tokens": next_tokens, "units": channels}[cell]()
+
+
 def made(folder: Path) -> Project:
     """Declare the project, and leave its dataset."""
     project = fabricate.declare(folder, DECLARATION)

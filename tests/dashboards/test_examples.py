@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.views.concepts import examples as ask
+from dashboards.views.concepts.neurons import Words
 from dashboards.views.concepts.one_concept import marked_range
 from dashboards.views.concepts.snippets import missing_evidence
 from fact.traces.by_concept import ENTRY
@@ -70,6 +71,19 @@ def test_images_with_the_label_that_lack_the_concept() -> None:
     assert (weakest.rows.tolist(), weakest.presence.tolist()) == ([4, 3], [2, 3])
     assert "present in each" in weakest.note
     assert "No image" in ask.without(entries, np.array([], int), "red", seed=0).note
+
+
+def test_a_neuron_is_nowhere_absent() -> None:
+    words = Words("neuron", "activation", "position")
+    entries = column([0, 1, -2, 3, 2, 5, 4, 9, 8, 7, 6])
+    lowest = ask.without(entries, np.array([0, 1, 2, 3]), '" the"', seed=0, words=words)
+    assert (lowest.rows.tolist(), lowest.presence.tolist()) == ([2, 0, 1, 3], [-2, 0, 1, 3])
+    assert lowest.note.startswith("Of the 4 positions that show '\" the\"', those in which")
+    both, first, second = ask.pair(entries, entries, ("a", "b"), words=words)
+    assert (both.rows.tolist(), len(first.rows), len(second.rows)) == ([7], 0, 0)
+    assert "Strong: in its first 10 %" in both.note
+    assert "activation" in ask.across(entries, 0, words=words)[0].title
+    assert ask.strongest(entries, words=words).note == "Positions with the largest activation."
 
 
 def test_images_are_read_where_they_are(open_page: Open, explained_template: Path) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from html import unescape
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dashboards.report import render
+from dashboards.screens import datasets
 from dashboards.views.concepts import passages as view
+from dashboards.views.concepts.concepts import concepts_frame
+from dashboards.views.concepts.examples import ACROSS
+from dashboards.views.concepts.neurons import MARK
+from dashboards.views.parts.parts import Passages
 from dashboards.views.parts.text import number_text, visible
 from dashboards.views.sections import sections_of
 from registry.catalog.access import open_catalog
@@ -87,6 +94,45 @@ def test_channels_of_a_layer_have_the_same_page(open_page: Open, tokens: Project
     drawn = view.strongest_passages(given, view.neurons_frame(given))
     assert drawn.passages[0].caption.startswith("neuron 0, test/")
     assert "largest activation" in drawn.note
+
+
+@pytest.mark.parametrize("cell", ["tokens", "units"])
+def test_neurons_of_texts_have_what_concepts_have(
+    open_page: Open, tokens: Project, cell: str
+) -> None:
+    what = {"tokens": "probability", "units": "activation"}[cell]
+    address = {"cell": cell, "concept": "1", "side": ACROSS, "with": "2"}
+    page = open_page(tokens, "concepts", address)
+    assert not page.exception
+    text = told(page).replace("\\", "")
+    assert f"Strongest quarter: {what} " in text
+    for part in ("Over 14 positions", "see positions of it", "Present in the same positions"):
+        assert part in text
+    assert re.search(r"Both: \d positions?", text)
+    shown = unescape(" ".join(one.proto.body for one in page.get("html")))
+    given = view.with_presence(fabricate_tokens.made_of(cell))["presence"].values[:, 1]
+    for row in np.argsort(-given)[:4]:
+        passage = view.passage_at(fabricate_tokens.made_of(cell), int(row), given[row], 1)
+        assert passage.caption in shown
+
+
+def test_the_first_page_has_the_strongest_neurons_with_their_names(tokens: Project) -> None:
+    given = fabricate_tokens.next_tokens()
+    own = view.as_concepts(given)
+    best = pd.DataFrame({"name": ["x", "", "y"], "score": 1.0, "verdict": "2 of 2 agree"})
+    frame = concepts_frame(own, best.assign(chance="at chance"))
+    drawn = view.strongest_passages(given, frame, link=lambda one: f"concepts?concept={one}")
+    first = drawn.passages[0]
+    assert first.title == 'x · 2 of 2 agree, at chance · neuron 0: next token " the"'
+    assert first.link == "concepts?concept=0"
+    catalog = open_catalog(tokens.root, "off")
+    made = datasets.made_by(catalog, catalog.lineage(), "tokens")
+    wall = datasets.wall(made, None, None, "", "concepts?cell=tokens", 2)
+    assert isinstance(wall, Passages)
+    strongest = np.argsort(-own[MARK].values)[:2].tolist()
+    heads = [int(one.title.split("neuron ")[1].split(":")[0]) for one in wall.passages]
+    assert heads == strongest
+    assert wall.passages[0].link == f"concepts?cell=tokens&concept={strongest[0]}"
 
 
 def test_all_neurons_together_are_texts_too(open_page: Open, tokens: Project) -> None:

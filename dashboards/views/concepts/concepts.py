@@ -62,10 +62,13 @@ _MOST_DIGITS = 18
 PAGE = 50
 """Concepts of a page of the table: only their pictures are read."""
 
+STRONGEST = "activation"
+"""The order of neurons by what they reach; those of tokens have one by name first."""
+
 ORDERS = {
     "contribution": ("mean_contribution", False),
     "images": ("image_share", False),
-    "activation": (MARK_OF_NEURONS, False),
+    STRONGEST: (MARK_OF_NEURONS, False),
     "score": ("score", False),
     "C2-score": ("c2", False),
     "name": ("name", True),
@@ -194,7 +197,8 @@ def about(frame: pd.DataFrame, concept: int) -> tuple[str, str]:
         largest = f"{number_text(row[MARK_OF_NEURONS])} at most"
         mean = row.get("mean_activation")  # nobody counted that over positions of texts
         average = "" if mean is None else f"{number_text(mean)} on average, "
-        lines.append(f"activation {average}{largest}")
+        what = "probability" if "token" in row else "activation"
+        lines.append(f"{what} {average}{largest}")
     return title, ", ".join(lines)
 
 
@@ -237,7 +241,8 @@ def search(frame: pd.DataFrame, text: str) -> pd.DataFrame:
 
 def orders_of(frame: pd.DataFrame) -> list[str]:
     """Return in what orders these concepts can be listed."""
-    return [name for name, (column, _) in ORDERS.items() if column in frame]
+    known = [name for name, (column, _) in ORDERS.items() if column in frame]
+    return sorted(known, key=lambda name: name == STRONGEST and "token" in frame)
 
 
 def order(frame: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -305,20 +310,27 @@ def strongest(
     rows = {int(row["concept"]): row for row in frame.head(count).to_dict("records")}
     shown = first_tiles(gallery, list(rows), distinct=True)
     pictures = [
-        replace(drawn(tile, possible), caption=_caption(rows[c]), details=tile.image, link=link(c))
+        replace(
+            drawn(tile, possible),
+            caption="\n".join(told(rows[c])),
+            details=tile.image,
+            link=link(c),
+        )
         for c, tile in shown.items()
     ]
     note = f"A strong image of each of the first {counted(len(pictures), 'concept')}."
     return Pictures(pictures, "What the network knows", note)
 
 
-def _caption(row: Mapping[Hashable, Any]) -> str:
+def told(row: Mapping[Hashable, Any]) -> list[str]:
+    """Return what is told of a concept beside its image or text: names, doubts, its number."""
     named = row["name"] or row.get("own_name") or "no name"
     called = f"“{row['called']}”" if row.get("called") else ""
     chance = row.get("chance") if row.get("chance") != UNTESTED else ""
-    told = ", ".join(filter(None, (row.get("verdict"), chance)))
+    doubts = ", ".join(filter(None, (row.get("verdict"), chance)))
     kind = "neuron" if MARK_OF_NEURONS in row else "concept"
-    return "\n".join(filter(None, (named, called, told, f"{kind} {row['concept']}")))
+    token = f": next token {row['token']}" if row.get("token") else ""
+    return list(filter(None, (named, called, doubts, f"{kind} {row['concept']}{token}")))
 
 
 def concept_table(cell: str, frame: pd.DataFrame, namer: str = "", title: str = "") -> Table:
@@ -365,9 +377,10 @@ def similar_table(
     """
     names = frame.set_index("concept")["name"].reindex(similar.index, fill_value="")
     columns = {"concept": similar.index, "name": names.to_numpy(), what: similar.to_numpy()}
-    if "called" in frame:
-        called = frame.set_index("concept")["called"].reindex(similar.index, fill_value="")
-        columns["called"] = called.to_numpy()
+    for name_of in ("own_name", "token", "called"):
+        if name_of in frame:
+            own = frame.set_index("concept")[name_of].reindex(similar.index, fill_value="")
+            columns[name_of] = own.to_numpy()
     found = pd.DataFrame(columns)
     return Table(f"{name}-{what}", found, title, columns={what: Column(".3f")})
 

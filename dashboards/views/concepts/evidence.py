@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dashboards.views.concepts.neurons import Words
 from dashboards.views.concepts.one_concept import Return
 from dashboards.views.parts.parts import Table
 from dashboards.views.parts.text import number_text
@@ -81,6 +82,14 @@ FITS = "Does the label fit the concept?"
 ALIKE = "Are its regions visually consistent?"
 THERE = "Is it where its name is?"
 AGAIN = "Is it recovered on retraining?"
+
+
+def not_asked(words: Words) -> str:
+    """Return which questions are asked of concepts alone, where a set is of neurons."""
+    if words.input == "image":
+        why = "Channels have answers where fact.measure_channels takes them for concepts."
+        return f"Asked of concepts alone: {ALIKE} {AGAIN} {why}"
+    return f"Asked of concepts of images alone: {ALIKE} {THERE} {AGAIN}"
 
 
 def agreement(names: xr.Dataset, concept: int, label: str) -> Evidence:

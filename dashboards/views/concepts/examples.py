@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dashboards.views.concepts.neurons import CONCEPTS, Words
 from dashboards.views.parts.text import number_text
+from fact.traces.by_concept import ENTRY
 from registry.wording import counted
 
 STRONGEST, LOWEST = "Strongest", "Lowest"
@@ -21,6 +23,9 @@ IN_BAND = 4
 """Images of each quarter, and of a row."""
 
 AT_ONCE = 12
+
+STRONG = 10
+"""A neuron, which is nowhere absent, is strong in one of so many inputs."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,15 @@ def present(column: np.ndarray) -> np.ndarray:
     return np.asarray(known[order])
 
 
-def strongest(column: np.ndarray, count: int = AT_ONCE) -> Examples:
+def strongest(column: np.ndarray, count: int = AT_ONCE, words: Words = CONCEPTS) -> Examples:
     """Return the images in which a concept is strongest."""
-    return Examples.of("", present(column)[:count], "Images with the largest presence.")
+    note = f"{words.input.capitalize()}s with the largest {words.strength}."
+    return Examples.of("", present(column)[:count], note)
 
 
-def across(column: np.ndarray, seed: int, count: int = IN_BAND) -> list[Examples]:
+def across(
+    column: np.ndarray, seed: int, count: int = IN_BAND, words: Words = CONCEPTS
+) -> list[Examples]:
     """Return images of each quarter of those in which a concept is present, the strongest first.
 
     Parameters
@@ -78,6 +86,8 @@ def across(column: np.ndarray, seed: int, count: int = IN_BAND) -> list[Examples
         By which images of a quarter are drawn.
     count : int
         Images of each quarter at most.
+    words : Words
+        For the set.
     """
     ranked = present(column)
     draw = np.random.default_rng(seed)
@@ -86,41 +96,56 @@ def across(column: np.ndarray, seed: int, count: int = IN_BAND) -> list[Examples
         if not len(quarter):
             continue
         high, low = (number_text(quarter["presence"][end]) for end in (0, -1))
-        title = f"{name.capitalize()}: presence {low} to {high}, {counted(len(quarter), 'image')}"
+        title = f"{name.capitalize()}: {words.strength} {low} to {high}, "
+        title += counted(len(quarter), words.input)
         found.append(Examples.of(title, _drawn(quarter, draw, count)))
     return found
 
 
-def at_random(column: np.ndarray, seed: int, count: int = AT_ONCE) -> Examples:
+def at_random(
+    column: np.ndarray, seed: int, count: int = AT_ONCE, words: Words = CONCEPTS
+) -> Examples:
     """Return images drawn from all in which a concept is present, in the order of drawing."""
     known = np.sort(present(column), order="row")
     draw = np.random.default_rng(seed)
     drawn = known[draw.permutation(len(known))[:count]]
     note = (
-        f"Drawn from the {counted(len(known), 'image')} in which it is present, whatever its "
+        f"Drawn from the {counted(len(known), words.input)} {words.where}, whatever its "
         f"strength (seed {seed})."
     )
     return Examples.of("", drawn, note)
 
 
 def in_range(
-    column: np.ndarray, low: float, high: float, seed: int, count: int = AT_ONCE
+    column: np.ndarray,
+    low: float,
+    high: float,
+    seed: int,
+    count: int = AT_ONCE,
+    words: Words = CONCEPTS,
 ) -> Examples:
     """Return images whose presence is in a range, ends included, the strongest first."""
     ranked = present(column)
     inside = ranked[(ranked["presence"] >= low) & (ranked["presence"] <= high)]
     drawn = _drawn(inside, np.random.default_rng(seed), count)
-    title = f"Presence {number_text(low)} to {number_text(high)}: {counted(len(inside), 'image')}"
+    title = f"{words.strength.capitalize()} {number_text(low)} to {number_text(high)}: "
+    title += counted(len(inside), words.input)
     note = f"{len(drawn)} of them, drawn with seed {seed}." if len(drawn) < len(inside) else ""
     return Examples.of(title, drawn, note)
 
 
 def without(
-    column: np.ndarray, labelled: NDArray[np.integer], label: str, seed: int, count: int = AT_ONCE
+    column: np.ndarray,
+    labelled: NDArray[np.integer],
+    label: str,
+    seed: int,
+    count: int = AT_ONCE,
+    words: Words = CONCEPTS,
 ) -> Examples:
     """Return images that show the label of a concept, and in which the concept is absent.
 
-    Where it is absent from none, those with its lowest presence.
+    Where it is absent from none, those with its lowest presence; of a neuron those in which it is
+    lowest.
 
     Parameters
     ----------
@@ -134,12 +159,22 @@ def without(
         By which they are drawn.
     count : int
         Images at most.
+    words : Words
+        For the set.
     """
     entries = present(column)
     lacking = np.setdiff1d(labelled, entries["row"])
-    shown = f"{counted(len(labelled), 'image')} that show {label!r}"
+    shown = f"{counted(len(labelled), words.input)} that show {label!r}"
     if not len(labelled):
-        return Examples("", lacking, np.zeros(0), f"No image here is known to show {label!r}.")
+        note = f"No {words.input} here is known to show {label!r}."
+        return Examples("", lacking, np.zeros(0), note)
+    if not words.is_concept:
+        zeros = np.zeros(len(lacking), ENTRY)
+        zeros["row"] = lacking
+        every = np.concatenate([entries[np.isin(entries["row"], labelled)], zeros])
+        lowest = every[np.argsort(every["presence"], kind="stable")][:count]
+        note = f"Of the {shown}, those in which the {words.strength} is lowest."
+        return Examples.of("", lowest, note)
     if len(lacking):
         drawn = np.random.default_rng(seed).permutation(lacking)[:count]
         share = f"Of the {shown}, {len(lacking):,} lack the concept"
@@ -151,9 +186,15 @@ def without(
 
 
 def pair(
-    one: np.ndarray, other: np.ndarray, names: tuple[str, str], count: int = IN_BAND
+    one: np.ndarray,
+    other: np.ndarray,
+    names: tuple[str, str],
+    count: int = IN_BAND,
+    words: Words = CONCEPTS,
 ) -> list[Examples]:
-    """Return images in which two concepts are both strong, and those of each without the other.
+    """Return images in which two concepts are both present, and those of each without the other.
+
+    Of neurons, which are nowhere absent, those in which they are strong: one in `STRONG` of each.
 
     Parameters
     ----------
@@ -170,16 +211,18 @@ def pair(
         Three: of both, by the smaller of both ranks; of the first alone; of the second alone.
     """
     ranked = [present(one), present(other)]
+    if not words.is_concept:
+        ranked = [own[: -(-len(own) // STRONG)] for own in ranked]
     ranks = [dict(zip(own["row"].tolist(), range(len(own)), strict=True)) for own in ranked]
     both = sorted(ranks[0].keys() & ranks[1].keys())
     both.sort(key=lambda row: max(ranked_by[row] for ranked_by in ranks))
     shared = ranked[0][[ranks[0][row] for row in both[:count]]]
-    found = [
-        Examples.of(f"Both: {counted(len(both), 'image')}", shared, f"Presence of {names[0]}.")
-    ]
+    strong = "" if words.is_concept else f" Strong: in its first {100 // STRONG} %."
+    note = f"{words.strength.capitalize()} of {names[0]}.{strong}"
+    found = [Examples.of(f"Both: {counted(len(both), words.input)}", shared, note)]
     for own, others, name in zip(ranked, ranks[::-1], names, strict=True):
         alone = own[~np.isin(own["row"], list(others))]
-        title = f"Only {name}: {counted(len(alone), 'image')}"
+        title = f"Only {name}: {counted(len(alone), words.input)}"
         found.append(Examples.of(title, alone[:count]))
     return found
 

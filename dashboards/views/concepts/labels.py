@@ -13,7 +13,7 @@ from dashboards.views.parts.parts import Table, file_name, frame_of
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.settings import behind, maker_of
 from evals.naming.tables import tested_note
-from evals.naming.verdicts import UNTESTED, chance_note, chance_of, judge_seconds
+from evals.naming.verdicts import UNTESTED, chance_note, chance_of, judge_seconds, subject_of
 from evals.scoring.seen_images import seen_note
 from registry.catalog.access import Catalog
 from registry.catalog.lineage import Lineage
@@ -165,6 +165,8 @@ def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
         return pd.DataFrame(columns=["metric", *(c for c in LABELS.columns if c not in absent)])
     known = [name for name in _OF_LABELS if name in names]
     frame = frame_of(LABELS, names[known].sel(concept=concept).load())
+    if not int(names.get("n_class_labels", 1)):  # then it is one of the next labels
+        frame = frame.drop(columns="second", errors="ignore")
     rank = {text: index for index, text in enumerate(VERDICTS)}
     return frame.sort_values(
         "verdict", key=lambda own: own.map(rank), kind="stable", ignore_index=True
@@ -192,7 +194,7 @@ def label_table(
         names_note(names if every_name is None else every_name),
     )
     if "chance" in frame and UNTESTED in set(frame["chance"]):
-        note += " This concept is among those that the budget left out."
+        note += f" This {subject_of(names)[0]} is among those that the budget left out."
     name = file_name(cell, "concept", concept, "labels")
     return Table(name, frame, "Best label by every metric", note, LABELS.columns)
 
@@ -202,7 +204,8 @@ def names_note(names: xr.Dataset) -> str:
     if "n_choosing" not in names or "n_scoring" not in names:
         return ""
     chosen, scored = int(names["n_choosing"]), int(names["n_scoring"])
-    note = f"Names were chosen on {counted(chosen, 'image')} and scored on {scored:,} others."
+    _, inputs = subject_of(names)
+    note = f"Names were chosen on {counted(chosen, inputs)} and scored on {scored:,} others."
     note = f"{note} {seen_note(names)}".rstrip()
     verdicts = names["verdict"].values.astype(str).tolist()
     if set(verdicts) == {"untested"}:

@@ -6,6 +6,7 @@ They are channels of a layer, logits, or columns of a file: datasets of the sche
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -16,6 +17,43 @@ from registry.catalog.lineage import Entry, Lineage
 
 MARK = "largest_activation"
 """What statistics and tables have of neurons alone."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """How pages call the members of a set, their strength, and what that was measured on.
+
+    Attributes
+    ----------
+    noun, strength, input : str
+        Each in the singular.
+    """
+
+    noun: str = "concept"
+    strength: str = "presence"
+    input: str = "image"
+
+    @property
+    def is_concept(self) -> bool:
+        """Whether it is absent where its strength is 0; a neuron is nowhere absent."""
+        return self.noun == "concept"
+
+    @property
+    def where(self) -> str:
+        """Of which inputs there are entries."""
+        if self.is_concept:
+            return "in which it is present"
+        return f"where its {self.strength} is not 0"
+
+
+CONCEPTS = Words()
+
+
+def words_of(statistics: xr.Dataset) -> Words:
+    """Return the words for a set, of which small parts are enough."""
+    if "n_sequences" in statistics:
+        return Words("neuron", "probability" if "token" in statistics else "activation", "position")
+    return Words("neuron", "activation") if is_of_neurons(statistics) else CONCEPTS
 
 
 def as_concepts(dataset: xr.Dataset) -> xr.Dataset:

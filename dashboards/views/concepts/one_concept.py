@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.views.concepts.exactness import APPROXIMATE, MARK, exactness_note, is_exact
+from dashboards.views.concepts.neurons import Words, words_of
 from dashboards.views.parts.charts import RANGE, bars, binned, histogram
 from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
 from dashboards.views.parts.text import number_text, share_text
@@ -49,15 +50,16 @@ def presence_parts(
         ``label``, ``prediction`` and ``target`` (image), with the coordinate ``class``; none of
         these of neurons that are no concepts.
     """
+    words = words_of(statistics)
     read, column = presences.n_read, presences.column(index)
     present = column["presence"] != 0
     found = presence_note(int(present.sum()), read)
     if not presences.is_whole:
-        found += f" {read:,} of {counted(presences.n_images, 'image')} read so far."
+        found += f" {read:,} of {counted(presences.n_images, words.input)} read so far."
     if not len(column):
         return [Note(found)]
     if "label" not in statistics:  # neurons that are no concepts
-        return [_activation_figure(name, column["presence"], read)]
+        return [_activation_figure(name, column["presence"], read, words)]
     return [
         Figure(
             f"{name}-presence",
@@ -76,21 +78,21 @@ def presence_parts(
     ]
 
 
-def _activation_figure(name: str, values: NDArray[np.floating], read: int) -> Figure:
+def _activation_figure(name: str, values: NDArray[np.floating], read: int, words: Words) -> Figure:
     """Return the histogram of a neuron's activations, but for those that are 0."""
     zeros = read - len(values)
     chart = histogram(
         presence_bins(values),
-        x_title="activation",
-        y_title="images",
+        x_title=words.strength,
+        y_title=f"{words.input}s",
         y_log=True,
         height=264,
         is_marked=True,
     )
     note = (
-        f"Over {counted(read, 'image')}; {zeros:,} where it is 0 {verb(zeros, 'is', 'are')} left "
-        "out. Counts are on a logarithmic "
-        "scale. Drag over a part to see images of it."
+        f"Over {counted(read, words.input)}; {zeros:,} where it is 0 {verb(zeros, 'is', 'are')} "
+        "left out. Counts are on a logarithmic "
+        f"scale. Drag over a part to see {words.input}s of it."
     )
     return Figure(f"{name}-activation", chart, "How strongly it is active", note)
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from dashboards.views.concepts.labels import SETS
 from dashboards.views.parts.parts import file_name
 from dashboards.views.runs.settings import autoencoder_of, cells_of, made_of
 from registry.catalog.lineage import Lineage
@@ -46,6 +47,11 @@ class _Lines:
         self.blocks[name] = "\n".join(lines)
         return name
 
+    @property
+    def text(self) -> str:
+        """All of them."""
+        return "\n\n".join(self.blocks.values())
+
 
 def missing_evidence(lineage: Lineage, name: str, known: Collection[str]) -> str:
     """Return the lines that would make what is missing of names, C2-scores, places, and matches.
@@ -63,22 +69,27 @@ def missing_evidence(lineage: Lineage, name: str, known: Collection[str]) -> str
     -------
     str
         Of TOML, with the names of this project; "" where nothing is missing, or where it cannot
-        be made of these: of a former run, or of neurons that are no concepts.
+        be made of these: of a former run. Neurons of images have names and places, and those of
+        texts names.
     """
     entry = lineage.entries.get(name)
-    if entry is None or entry.provides != "concepts" or not entry.is_current:
+    if entry is None or entry.provides not in SETS or not entry.is_current:
         return ""
     lines = _Lines(file_name(entry.cell))
+    is_of_texts, is_concept = entry.provides == "next_tokens", entry.provides == "concepts"
     images = entry.needs.get("images", IMAGES)
     named = next(iter(cells_of(lineage, "names", made_from=name)), "")
     if "names" not in known and not named:
-        labels = _labels_of(lineage, images) or lines.add(
-            "labels", "fact.label_inputs", {"images": images}
-        )
-        named = lines.add(
-            "names", "evals.name_concepts", {"activations": entry.cell, "labels": labels}
-        )
-    if "consistency" not in known:
+        labels = entry.cell if is_of_texts else _labels_of(lineage, images)
+        labels = labels or lines.add("labels", "fact.label_inputs", {"images": images})
+        needs = {"activations": entry.cell, "labels": labels}
+        if sanity := _sanity_of(lineage, labels):
+            needs["sanity"] = sanity
+        config = {"by_sequence": True} if is_of_texts else {}
+        named = lines.add("names", "evals.name_concepts", needs, config)
+    if is_of_texts or not (is_concept or entry.needs.get("network")):
+        return lines.text
+    if "consistency" not in known and is_concept:
         encodings = _of(lineage, name, "encodings") or lines.add(
             "encodings", "fact.encode_concepts", {"concepts": entry.cell}
         )
@@ -100,7 +111,12 @@ def missing_evidence(lineage: Lineage, name: str, known: Collection[str]) -> str
         pair = {"one": entry.cell, "other": f"{lines.own}-again"}
         lines.add("again", entry.stage, {**entry.needs, "sae": again})
         lines.add("matching", "evals.match_concepts", pair)
-    return "\n\n".join(lines.blocks.values())
+    return lines.text
+
+
+def _sanity_of(lineage: Lineage, labels: str) -> str:
+    """Return the checks of metrics on the same labels, "" if there are none."""
+    return next((one for one in cells_of(lineage, "sanity", made_from=labels)), "")
 
 
 def _of(lineage: Lineage, name: str, schema: str) -> str:

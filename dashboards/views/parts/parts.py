@@ -236,8 +236,10 @@ class Passage:
     ----------
     before, token, following, after : str
         Plain text: what stands before the token, the token, the one behind it, and the rest.
-    caption : str
-        Plain text.
+    caption, title : str
+        Plain text, below and above it.
+    link : str
+        Where the title leads: a path of this dashboard with its query.
     """
 
     before: str
@@ -245,6 +247,8 @@ class Passage:
     following: str
     after: str
     caption: str = ""
+    title: str = ""
+    link: str = ""
 
     @property
     def texts(self) -> tuple[str, str, str, str]:

@@ -251,3 +251,18 @@ def lines_for(project: Project, schema: str) -> tuple[str, Sequence[str]]:
     draft = Draft(project)
     name = draft.add(schema)
     return name, tuple(draft.lines())
+
+
+def lines_of(project: Project, schema: str, cell: str) -> tuple[str, ...]:
+    """Return the lines of experiments.toml that would make a dataset of a schema from a cell.
+
+    None where they would not: nothing that the cell lacks is invented.
+    """
+    draft = Draft(project)
+    name = draft.add(schema, {cell})
+    is_made_from_it = cell in draft.behind(name)
+    return tuple(draft.lines()) if is_made_from_it and IMAGES not in _kinds(draft) else ()
+
+
+def _kinds(draft: Draft) -> set[str]:
+    return {draft.kind(name) for name in draft.provides}

@@ -14,6 +14,7 @@ from .networks.bcos_networks import small_bcos as small_bcos
 from .networks.bcosify import bcosify as bcosify
 from .networks.files import load_network as load_network
 from .networks.files import save_network as save_network
+from .networks.foreign import timm_network as timm_network
 from .networks.language_models import LanguageModel as LanguageModel
 from .networks.language_models import language_model as language_model
 from .networks.linearity import probe_linearity as probe_linearity

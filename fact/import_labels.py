@@ -2,6 +2,7 @@
 
 import registry
 from fact import schemas
+from fact.data.array_file import refuse_labels
 from fact.data.config import ImportConfig as Config
 
 stage = registry.Stage(
@@ -11,6 +12,7 @@ stage = registry.Stage(
     needs={"arrays": "arrays"},
     output=schemas.LABELS,
     main="fact.data.tables:import_labels",
+    refuse=refuse_labels,
 )
 
 if __name__ == "__main__":

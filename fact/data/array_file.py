@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 PARQUET = Extra("parquet", (Package("pyarrow", least="14", why="parquet"),))
 TORCH = Extra("networks", (Package("torch", least="2.7", why="files of torch"),))
+
+LOOKED_AT = 64 * 2**20
+"""Bytes of a file that a plan reads, at most."""
 
 INPUT_NAMES = ("image", "input")
 WORD = re.compile(r"[\w-]+")
@@ -147,6 +150,12 @@ class ArrayFile:
     def _has_row_file(self) -> bool:
         return self.rows is not None and self.rows.endswith(".txt")
 
+    @property
+    def is_small(self) -> bool:
+        """Whether the file is there, and one that a plan reads."""
+        path = Path(self.path).expanduser()
+        return path.is_file() and path.stat().st_size <= LOOKED_AT
+
     def identity(self) -> str:
         """Return a content hash of the file, and of the names.
 
@@ -188,6 +197,18 @@ class ArrayFile:
             return replace(found, rows_of=self.rows)
         return replace(found, inputs=self._read_rows(len(found)), counter="")
 
+    def lacks(self) -> Callable[[Mapping[str, Any]], Iterable[str]]:
+        """Return what tells of a task what it would fail for: a table that cannot be read.
+
+        It says what ``factbook data check`` says. Larger files than `LOOKED_AT` are left to it.
+        """
+        from fact.data.checking import check_arrays  # which knows the kinds
+
+        if not self.is_small:
+            return lambda config: ()
+        faults = [str(found) for found in check_arrays(self, True) if found.is_missing]
+        return lambda config: faults
+
     def _read_rows(self, count: int) -> NDArray[np.str_]:
         names = read_lines(str(self.rows))
         if len(names) != count or len(set(names)) < count:
@@ -201,6 +222,31 @@ class ArrayFile:
                 f"{self.path}; a word in its place says that tables have the same rows"
             )
         return np.array(names, dtype=str)
+
+
+def refuse_labels(_config: Mapping[str, Any], loaded: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the values of a file of labels, which a plan can read.
+
+    Parameters
+    ----------
+    _config : mapping
+        Of a stage that imports labels.
+    loaded : mapping
+        The declared resource by its slot, ``arrays``.
+    """
+    settings = loaded["arrays"].settings
+    if not isinstance(settings, ArrayFile) or not settings.is_small:
+        return
+    try:
+        values = settings.load().rows(slice(0, None))
+    except (OSError, ValueError, RuntimeError, ImportError):
+        return  # the table itself is refused
+    if wrong := int(((values < 0) | (values > 1)).sum()):
+        low, high = values.min(), values.max()
+        yield (
+            f"{settings.path}: {counted(wrong, 'value is', 'values are')} no label, neither 0 or 1 "
+            f"nor a probability: they are from {low:g} to {high:g}"
+        )
 
 
 def read_array(
@@ -316,6 +362,8 @@ def _columns(table: pd.DataFrame, ids: Sequence[str]) -> Mapping[str, Any]:
     index = _pop_index(table)
     if ids == INPUT_NAMES and not rows:
         rows = index
+    elif not rows:
+        raise ArrayFileError(_no_such_column(ids[0], table.columns))
     if table.shape[1] and len(table) > 2 and _is_count(table.iloc[:, 0]):  # two may be 0 and 1
         raise ArrayFileError(
             f"column {table.columns[0]!r} counts the rows, as an index does: leave it out"
@@ -329,6 +377,19 @@ def _columns(table: pd.DataFrame, ids: Sequence[str]) -> Mapping[str, Any]:
         )
     names = table.columns.to_numpy(dtype=str)
     return {**rows, "name": names, "values": table.to_numpy(float)}
+
+
+def _no_such_column(name: str, columns: Sequence[object]) -> str:
+    """Return what is said where the column that is to name the rows is not there."""
+    known = [str(column) for column in columns if not str(column).startswith(UNNAMED)]
+    if len(known) == 1 and (mark := next((m for m in ";\t|" if m in known[0]), None)):
+        return (
+            f"no column or array {name!r}: its only column is {known[0]!r}, whose names are "
+            f"parted by {mark!r}; expected commas"
+        )
+    default = next((each for each in INPUT_NAMES if each in known), None)
+    own = f"; {default!r} names rows without id" if default else ""
+    return f"no column or array {name!r} that would name the rows{nearest(name, known)}{own}"
 
 
 def _as_names(column: pd.Series) -> NDArray[np.str_]:

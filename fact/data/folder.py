@@ -7,10 +7,10 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from fact.data.images import (
     ImageDataError,
     ImageIds,
     Pixels,
+    absent_splits,
     class_concepts,
     in_geometry,
     label_table,
@@ -36,7 +37,7 @@ from fact.data.tree import ImageTree, Paths, with_prefix
 from fact.data.vocabulary import VocabularyError, identity, name_folders, read_groups
 from registry import Since
 from registry.declare.described import toml
-from registry.declare.requirements import Extra, Package, Requirement
+from registry.declare.requirements import Extra, Finding, Package, Requirement
 from registry.suggest import nearest
 from registry.wording import counted
 
@@ -59,6 +60,12 @@ SOURCES = {
     "places365": "Places365 is at http://places2.csail.mit.edu/download.html, under its terms",
 }
 """Where images can be had, by the list that names their classes."""
+
+MOST_FAULTS = 3
+"""Faults that a plan tells of a folder; ``factbook data check`` tells all."""
+
+SAMPLED = 64
+"""Images whose sizes a plan looks at, and whose masks a check does."""
 
 FEW = 20
 """Images of a class below which a plan says so."""
@@ -492,6 +499,21 @@ class ImageFolder:
                 where = f" in {split!r}" if split else ""
                 yield (f"fewer than {FEW} images{where}, too few to learn or to test: {listed}")
 
+    def remarks(self, images: FolderImages) -> Iterator[Finding]:
+        """Yield how many images have masks, and what is wrong with these."""
+        yield from images.mask_findings()
+
+    def lacks(self) -> Callable[[Mapping[str, Any]], Iterable[str]]:
+        """Return what tells of a task's configuration what it would fail for: splits, sizes."""
+        try:
+            images = replace(self, on_error="raise").load()  # decodes nothing
+        except ImageDataError as error:
+            faults = "; ".join(error.faults[:MOST_FAULTS])
+            more = len(error.faults) - MOST_FAULTS
+            text = f"{error.subject}: {faults}" + (f"; and {more} more" if more > 0 else "")
+            return lambda config: [text]
+        return images.lacks
+
     def _list_paths(self) -> dict[str, Path]:
         return {split: Path(path).expanduser() for split, path in self.lists.items()}
 
@@ -682,6 +704,72 @@ class FolderImages:
         )
         return np.array(found, dtype=np.int64).reshape(-1, 2)
 
+    def lacks(self, config: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what a task would fail for: a split that is not there, images of several sizes.
+
+        Parameters
+        ----------
+        config : mapping
+            The task's configuration.
+        """
+        yield from absent_splits(self.splits, config)
+        if self._masked == []:
+            yield self._no_mask()
+        if not {"resize", "crop"} <= config.keys() or config["crop"]:
+            return
+        geometry = Geometry(config["resize"])
+        asked = {value for key, value in config.items() if f"_{key}".endswith("_split")}
+        splits = [split for split in self.splits if split in asked] or self.splits
+        some = [_some(self.ids(split)) for split in splits]
+        try:
+            found = self.sizes(np.concatenate(some)) if some else np.zeros((0, 2), np.int64)
+        except (OSError, ValueError):
+            return  # reading them says which are broken
+        sizes = sorted({geometry.size_of(*size) for size in found.tolist()})
+        if len(sizes) > 1:
+            keys = "crop = 64" if config["resize"] else "resize = 64, crop = 64"
+            yield (
+                f"has images of {len(sizes)} sizes (y, x), as {sizes[0]} and {sizes[-1]}: "
+                f"{keys} (pixels) in `config` brings them to one"
+            )
+
+    @cached_property
+    def _masked(self) -> list[str] | None:
+        """The images that have masks; None where there are no masks."""
+        if self._masks is None:
+            return None
+        paths = {self.path(image): image for image in self._every}
+        return [paths[path] for path in self._masks.known(list(paths))]
+
+    def _no_mask(self) -> str:
+        files = self._masks
+        return f"no mask in {self.masks_path} is of any image; {files.form if files else ''}"
+
+    def mask_findings(self) -> Iterator[Finding]:
+        """Yield how many images have masks, of how many labels, and what is wrong with some."""
+        if self._masks is None or self._masked is None:
+            return
+        if not self._masked:
+            yield Finding(self._no_mask())
+            return
+        some, is_any = _some(np.array(self._masked)).tolist(), False
+        for image in some:
+            for mask in self._image_masks(image, self._masks):
+                if isinstance(mask, str):
+                    yield Finding(f"masks: {mask}")
+                    is_any = True
+                else:
+                    is_any = is_any or bool(mask.any())
+        if not is_any:
+            images = counted(len(some), "image")
+            yield Finding(
+                f"masks of {images} that were looked at are all empty; {self._masks.form}"
+            )
+            return
+        labels = counted(len(self._masks.names), "label")
+        text = f"masks: {len(self._masked):,} of {counted(len(self._index), 'image')}, {labels}"
+        yield Finding(text, is_missing=False)
+
     def faults(self, ids: Iterable[str]) -> dict[str, str]:
         """Return what is wrong with each broken image; all of them are decoded."""
 
@@ -767,6 +855,8 @@ class FolderImages:
         if files is None:
             return None
         wanted = self._known(ids)
+        if not self._masked:
+            raise ImageDataError(self._subject, [self._no_mask()])
         found = self._each(wanted, lambda image: self._image_masks(image, files))
         faults = [f for masks in found for f in masks if isinstance(f, str)]
         if faults:
@@ -788,6 +878,13 @@ class FolderImages:
             return masks.read(path, upright_size(self.root / path, self.upright))
         except OSError as error:
             return [f"{path}: {error}"]
+
+
+def _some(ids: Ids) -> Ids:
+    """Return some ids, from the first to the last."""
+    steps = np.linspace(0, len(ids) - 1, min(SAMPLED, len(ids)))
+    chosen: Ids = ids[steps.astype(int)]
+    return chosen
 
 
 @cache

@@ -84,12 +84,21 @@ class Geometry:
         """Return a mask (y, x) in this geometry: true where at least half a pixel was."""
         return self.apply(np.where(mask, 255, 0).astype(np.uint8)) >= 128
 
+    def size_of(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width that an image has in this geometry, in pixels."""
+        return (self.crop, self.crop) if self.crop else self._resized_to(height, width)
+
+    def _resized_to(self, height: int, width: int) -> tuple[int, int]:
+        if self.resize is None:
+            return height, width
+        long = int(self.resize * max(height, width) / min(height, width))
+        return (long, self.resize) if width <= height else (self.resize, long)
+
     def _resized(self, image: Pixels) -> Pixels:
         height, width = image.shape[:2]
         if self.resize is None or min(height, width) == self.resize:
             return image
-        long = int(self.resize * max(height, width) / min(height, width))
-        size = (self.resize, long) if width <= height else (long, self.resize)
+        size = self._resized_to(height, width)[::-1]
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
     def _cropped(self, image: Pixels) -> Pixels:
@@ -251,6 +260,22 @@ def generator_for(name: str, seed: int) -> np.random.Generator:
     """
     digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
     return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
+
+
+def absent_splits(splits: Sequence[str], config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a task asks for of splits that are not there, with the key that chooses others.
+
+    Parameters
+    ----------
+    splits : sequence of str
+        Those of the images.
+    config : mapping
+        The task's configuration; its keys ``split``, ``train_split``, ….
+    """
+    for key, split in config.items():
+        if f"_{key}".endswith("_split") and isinstance(split, str) and split not in (*splits, ""):
+            there = f"only {', '.join(map(repr, splits))}" if splits else "nor any other"
+            yield f"has no split {split!r}, {there}: `{key}` in `config` says which is taken"
 
 
 def images_by_class(

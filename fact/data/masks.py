@@ -49,6 +49,15 @@ class MaskFiles(ABC):
             Of the image, (y, x).
         """
 
+    @abstractmethod
+    def known(self, paths: Sequence[str]) -> list[str]:
+        """Return those of some images, by their paths, of which there is a mask."""
+
+    @property
+    @abstractmethod
+    def form(self) -> str:
+        """What masks are expected to be called or to say, where none is of any image."""
+
 
 def open_masks(path: Path, names: str | None = None) -> MaskFiles:
     """Open masks of any form.
@@ -94,6 +103,20 @@ class LabelFolders(MaskFiles):
         if not self.names:
             raise MaskError(f"{folder}: expected a folder in it for each label")
 
+    def known(self, paths: Sequence[str]) -> list[str]:
+        """Return those of some images of which a folder has a mask."""
+        found = set().union(*(_stems(self.folder / name) for name in self.names))
+        return [path for path in paths if _stem(path) in found]
+
+    @property
+    def form(self) -> str:
+        """How files are to be called."""
+        return (
+            f"expected {self.folder}/LABEL/path.png for the image path.jpg, and found folders of "
+            f"labels called {', '.join(self.names[:3])}; are they maps whose pixels are numbers of "
+            'labels? mask_names = "voc", or a text file with a name on each line, says which'
+        )
+
     def read(self, path: str, size: tuple[int, int]) -> list[Mask | str]:
         """Return the mask in each folder."""
         return [self._read(self.folder / name / path, size) for name in self.names]
@@ -136,6 +159,19 @@ class LabelMaps(MaskFiles):
         named = enumerate(distinct(read_lines(names)))
         self._numbers = {name: number for number, name in named if name != BACKGROUND}
         self.names = tuple(self._numbers)
+
+    def known(self, paths: Sequence[str]) -> list[str]:
+        """Return those of some images that have a map."""
+        found = _stems(self.folder)
+        return [p for p in paths if not found.isdisjoint((_stem(p), Path(p).stem))]
+
+    @property
+    def form(self) -> str:
+        """How files are to be called."""
+        return (
+            f"expected the map {self.folder}/path.png for the image path.jpg; are there folders of "
+            "masks for each label in it? Leave mask_names out"
+        )
 
     def read(self, path: str, size: tuple[int, int]) -> list[Mask | str]:
         """Return where the map has each number."""
@@ -200,9 +236,22 @@ class CocoMasks(MaskFiles):
             found[name] = None if name in found else image
         return found
 
+    def known(self, paths: Sequence[str]) -> list[str]:
+        """Return those of some images that were annotated, be it without any object."""
+        return [path for path in paths if self._image(path) is not None]
+
+    @property
+    def form(self) -> str:
+        """What images are called in it."""
+        some = ", ".join(map(repr, list(self._images)[:3])) or "none"
+        return f"it has annotations of images called {some}; expected paths in the folder, or names"
+
+    def _image(self, path: str) -> Mapping[str, Any] | None:
+        return self._images.get(path) or self._by_name.get(Path(path).name)
+
     def read(self, path: str, size: tuple[int, int]) -> list[Mask | str]:
         """Return what is covered by each category's objects."""
-        image = self._images.get(path) or self._by_name.get(Path(path).name)
+        image = self._image(path)
         masks = {category: np.zeros(size, dtype=bool) for category in self._categories}
         if image is None:
             return list(masks.values())
@@ -239,6 +288,15 @@ def _drawn(segmentation: Any, size: tuple[int, int]) -> Mask:
     if drawn.shape != size:
         raise ValueError(f"{drawn.shape} pixels (y, x); expected {size}")
     return drawn
+
+
+def _stem(path: str) -> str:
+    return Path(path).with_suffix("").as_posix()
+
+
+def _stems(folder: Path) -> set[str]:
+    """Return the paths of the masks below a folder, without their suffix."""
+    return {_stem(str(file.relative_to(folder))) for file in folder.rglob("*.png")}
 
 
 def _of_size(mask: NDArray[Any], size: tuple[int, int], path: Path) -> NDArray[Any] | str:

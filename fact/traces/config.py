@@ -123,7 +123,7 @@ class NextTokenConfig(OnDevice):
     tokens : tuple of int or str
         These tokens instead, by their ids or texts: ``[" the", " of"]``.
     n_sequences : int or None
-        Take only the first ones; None takes all.
+        Take only the first ones, each piece of a longer one counted; None takes all.
     length : int or None
         Positions of a sequence at most: longer ones are cut into several. None takes 1,024, or
         what the model can read where that is less.

@@ -7,9 +7,10 @@ found by its identity. Each missing thing is told once, with the tasks that need
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 from registry.declare.cells import Cell, Graph
 from registry.declare.declared import Resource
@@ -142,12 +143,14 @@ def look_ahead(
         for requirement in (*own, *of_resources[task.experiment]):
             needing.setdefault(requirement, {})[task.name] = None
     found: dict[Finding, dict[str, None]] = {}
-    for name, text in _refused(project, graph, tasks):
-        found.setdefault(Finding(text), {})[name] = None
     with contextlib.chdir(project.root):  # where relative paths begin
+        for name, text in _refused(project, graph, tasks):
+            found.setdefault(Finding(text), {})[name] = None
         for requirement, finding in _looked(needing):
             if finding is not None:
                 found.setdefault(finding, {}).update(needing[requirement])
+        for finding, name in _unfit(project, graph, tasks):
+            found.setdefault(finding, {})[name] = None
         for finding, names in _unreadable(project, tasks):
             found.setdefault(finding, {}).update(dict.fromkeys(names))
     for name, text in (wrong or {}).items():
@@ -197,6 +200,23 @@ def _refused(project: Project, graph: Graph, tasks: Iterable[Task]) -> Iterator[
         }
         for text in load_stage(task.stage).refuse(task.cell.config, loaded):
             yield task.name, text
+
+
+def _unfit(project: Project, graph: Graph, tasks: Iterable[Task]) -> Iterator[tuple[Finding, str]]:
+    """Yield what tasks would fail for in the data that they load, which is looked at once each."""
+    looks: dict[str, Callable[[Mapping[str, Any]], Iterable[str]] | None] = {}
+    for task in tasks:
+        for it in what_is_loaded(graph, task.cell).values():
+            if not isinstance(it, Resource):
+                continue
+            if it.name not in looks:
+                lacks = getattr(it.settings, "lacks", None)
+                looks[it.name] = None
+                if lacks is not None and project.identity(it)[0] is not None:
+                    looks[it.name] = lacks()
+            if look := looks[it.name]:
+                for text in look(task.cell.config):
+                    yield Finding(f"[{it.family}.{it.name}] {text}"), task.name
 
 
 def _origin(graph: Graph, cell: Cell, slot: str) -> str | None:

@@ -232,6 +232,30 @@ def test_columns_of_text_are_named(tmp_path: Path) -> None:
         read_array(path)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_mistyped_id_is_told_with_the_columns_of_the_file(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"own{suffix}"
+    table = pd.DataFrame(VALUES, columns=NAMES).assign(**{"Datei name": INPUTS})
+    write = {".csv": table.to_csv, ".parquet": table.to_parquet}[suffix]
+    write(path, index=False)
+    for mistyped, told in {"Dateiname": "; did you mean 'Datei name'", "x": NAMES[0]}.items():
+        with pytest.raises(
+            ArrayFileError, match=f"no column or array {mistyped!r}.*{told}"
+        ) as refused:
+            read_array(path, id=mistyped)
+        assert "'values'" not in str(refused.value)
+    table.rename(columns={"Datei name": "image"}).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(
+        ArrayFileError, match=r"no column or array 'bild'.*; 'image' names rows without id"
+    ):
+        read_array(tmp_path / "a.csv", id="bild")
+    table.to_csv(tmp_path / "a.csv", index=False, sep=";")
+    with pytest.raises(
+        ArrayFileError, match=r"no column or array 'Datei name'.* parted by ';'; expected"
+    ):
+        read_array(tmp_path / "a.csv", id="Datei name")
+
+
 def test_no_code_is_run_by_a_file_of_torch(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[Any, ...]:

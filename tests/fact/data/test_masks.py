@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fact.data.checking import check_images
 from fact.data.folder import ImageFolder
 from fact.data.images import ImageDataError
 from fact.data.masks import MaskError, open_masks
@@ -100,6 +101,51 @@ def test_what_is_wrong_with_annotations_is_said(pictures: Path) -> None:
     other["images"][0]["width"] = 15
     with pytest.raises(ImageDataError, match=r"\(12, 15\) pixels \(y, x\); expected \(12, 16\)"):
         opened(pictures, other).masks(every)
+
+
+def told(settings: ImageFolder) -> list[str]:
+    """What `factbook data check` says of masks."""
+    return [str(f) for f in check_images(settings) if "mask" in str(f)]
+
+
+def test_masks_of_no_image_are_a_fault_whatever_their_form(pictures: Path, tmp_path: Path) -> None:
+    maps, labels = tmp_path / "voc", tmp_path / "masks"
+    for folder in (maps / "cat", labels / "wheel" / "cat"):
+        folder.mkdir(parents=True)
+        Image.fromarray(DISC.astype(np.uint8)).save(folder / "0.png")
+    file = tmp_path / "other.json"
+    part = [12, 0, 16, 0, 16, 12, 12, 12]
+    found = annotations({"image_id": 7, "category_id": 40, "segmentation": [part]})
+    file.write_text(json.dumps(found))
+    good = {"1 of 4 images, 1 label": (labels, None), "1 of 4 images, 20 labels": (maps, "voc")}
+    good["3 of 4 images, 2 labels"] = file, None  # of which two have no object
+    for counts, (masks, names) in good.items():
+        settings = ImageFolder(str(pictures), masks=str(masks), mask_names=names)
+        assert told(settings) == [f"masks: {counts}"]
+        assert not list(settings.lacks()({}))
+    for number, image in enumerate(found["images"]):
+        image["file_name"] = f"elsewhere-{number}.png"
+    file.write_text(json.dumps(found))
+    wrong = {"mask_names": (maps, None), "Leave mask_names": (labels, "voc"), "else": (file, None)}
+    for hint, (masks, names) in wrong.items():
+        settings = ImageFolder(str(pictures), masks=str(masks), mask_names=names)
+        [fault] = told(settings)
+        assert fault.startswith(f"no mask in {masks} is of any image; ")
+        assert hint in fault
+        assert list(settings.lacks()({})) == [fault]
+        images = settings.load()
+        with pytest.raises(ImageDataError, match="is of any image"):
+            images.masks(images.ids("test"))
+
+
+def test_masks_that_cannot_be_used_are_told_by_a_check(pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "masks" / "wheel" / "cat"
+    folder.mkdir(parents=True)
+    Image.fromarray(DISC[:5]).save(folder / "0.png")
+    settings = ImageFolder(str(pictures), masks=str(tmp_path / "masks"))
+    assert "(5, 16) pixels (y, x); expected (12, 16)" in told(settings)[0]
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(folder / "0.png")
+    assert told(settings)[0].startswith("masks of 1 image that were looked at are all empty")
 
 
 def test_maps_of_labels_are_those_of_voc_or_of_a_list(pictures: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from packaging.requirements import Requirement as Bound
+from PIL import Image
 
 from fact.data import array_file, folder
 from fact.encode.encoders import needs_encoder
@@ -142,6 +143,52 @@ def test_what_a_first_look_finds_wrong_stops_the_suite(fresh: Path) -> None:
     going = CliRunner().invoke(main, [*words, "-k"])
     assert "small  blocked" in going.output
     assert "after  completed" in going.output
+
+
+# -- what is in the data -----------------------------------------------------------------------
+
+
+def test_data_that_a_task_would_fail_on_is_told_before_it_runs(fresh: Path) -> None:
+    for name, size in {"a/0": (8, 12), "a/1": (12, 8), "b/0": (8, 12)}.items():
+        path = fresh / "pictures" / "val" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size).save(path)
+    (fresh / "good.csv").write_text("image,red\na,1\nb,0\n")
+    (fresh / "again.csv").write_text("image,red\na,1\na,0\n")
+    (fresh / "beyond.csv").write_text("image,red\na,2\nb,0\n")
+    (fresh / "gap.csv").write_text("image,red\na,1\nb,\n")
+    table = '[datasets.{0}]\nkind = "array-file"\npath = "{0}.csv"\n[experiments.of-{0}]\n'
+    table += 'stage = "fact.import_labels"\nneeds = {{ arrays = "{0}" }}\n'
+    trained = """
+[datasets.pictures]
+kind = "image-folder"
+root = "pictures"
+
+[experiments.network]
+stage = "fact.train_classifier"
+needs = { images = "pictures" }
+
+[experiments.cropped]
+stage = "fact.train_classifier"
+needs = { images = "pictures" }
+config = { train_split = "val", test_split = "val", resize = 8, crop = 8 }
+"""
+    tables = "".join(table.format(name) for name in ("good", "again", "gap", "beyond"))
+    write_project(fresh, trained + tables)
+    project = open_project(fresh)
+    names = ["network", "cropped", "of-good", "of-again", "of-gap", "of-beyond"]
+    assert [str(need) for need in look_ahead(project, project.plan(names).due).missing] == [
+        "beyond.csv: 1 value is no label, neither 0 or 1 nor a probability: they are from 0 to 2 "
+        "(for of-beyond)",
+        "[datasets.pictures] has no split 'train', only 'val': `train_split` in `config` says "
+        "which is taken (for network)",
+        "[datasets.pictures] has no split 'test', only 'val': `test_split` in `config` says "
+        "which is taken (for network)",
+        "[datasets.pictures] has images of 2 sizes (y, x), as (8, 12) and (12, 8): resize = 64, "
+        "crop = 64 (pixels) in `config` brings them to one (for network)",
+        "[datasets.again] again.csv: 1 name of an input repeats others (for of-again)",
+        "[datasets.gap] 1 value is not finite, of inputs 0 and on (for of-gap)",
+    ]
 
 
 # -- requirements ------------------------------------------------------------------------------

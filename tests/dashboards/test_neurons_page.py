@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 from streamlit.testing.v1 import AppTest
 
+from dashboards.server.image_reader import ImageReader
 from dashboards.views.concepts.concepts import about, concepts_frame, noun, orders_of, tiles
 from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.neurons import as_concepts, why_no_decisions, with_statistics
@@ -22,6 +23,7 @@ from fact import schemas
 from fact.traces.by_concept import read_alone, read_presences
 from registry.catalog.access import open_catalog
 from registry.catalog.lineage import Entry, Lineage
+from registry.declare.stage import Input
 from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project
 from tests.dashboards import fabricate
@@ -157,6 +159,20 @@ def test_statistics_of_neurons_are_those_of_numpy_and_names_stand_beside() -> No
     np.testing.assert_array_equal(column, alone)
     np.testing.assert_array_equal(column["presence"], values[values[:, 1] != 0, 1])
     assert (column["contribution"] == 0).all()
+
+
+def test_images_of_neurons_are_told_by_the_classes_of_their_dataset() -> None:
+    ids = {"train": ["train/0", "train/1"], "test": ["test/0", "test/1", "test/2"]}
+    labels = {"train": [0, 0], "test": [1, -1, 0]}
+    images = SimpleNamespace(
+        splits=tuple(ids),
+        classes=("cat", "dog"),
+        ids=lambda split: np.array(ids[split]),
+        labels=lambda split: np.array(labels[split]),
+    )
+    given = SimpleNamespace(origin=lambda _: SimpleNamespace(load=lambda: images))
+    reader = ImageReader(cast(Input, given))
+    assert reader.classes(["test/2", "test/0", "test/1", "else"]) == ["cat", "dog", "", ""]
 
 
 def test_both_sides_of_a_neuron_have_tiles_with_a_place_where_there_is_one() -> None:

@@ -108,6 +108,7 @@ def test_neurons_of_texts_have_what_concepts_have(
     assert f"Strongest quarter: {what} " in text
     for part in ("Over 14 positions", "see positions of it", "Present in the same positions"):
         assert part in text
+    assert "by_sequence = true" in text, "the lines that would name them"
     assert re.search(r"Both: \d positions?", text)
     shown = unescape(" ".join(one.proto.body for one in page.get("html")))
     given = view.with_presence(fabricate_tokens.made_of(cell))["presence"].values[:, 1]

@@ -23,6 +23,7 @@ def report(experiments: tuple[str, ...], out: Path | None) -> None:
     from dashboards.views.sections import sections_of, subtitle_of
     from registry.catalog.access import open_catalog
     from registry.store.durable import disk_errors, whole_file
+    from registry.wording import counted, size_text
 
     title = " ".join(experiments)
     path = out or Path(f"{file_name(title)}.html")
@@ -33,7 +34,7 @@ def report(experiments: tuple[str, ...], out: Path | None) -> None:
         text = render(f"factbook: {title}", subtitle_of(catalog), sections)
     with disk_errors(path, len(text)), whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    click.echo(f"{path}: {len(sections)} sections, {len(text) / 1e6:.1f} MB")
+    click.echo(f"{path}: {counted(len(sections), 'section')}, {size_text(path.stat().st_size)}")
 
 
 @click.command("publish", context_settings=HELP)

@@ -22,7 +22,7 @@ NONE = "–"
 """Where there is no number."""
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_FORM = re.compile(r"(?P<sign>[+]?),?(?:\.(?P<digits>\d+))?(?P<kind>[efg])")
+_FORM = re.compile(r"(?P<sign>[+]?),?(?:\.(?P<digits>\d+))?(?P<kind>[efg%])")
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 _SECOND_UNITS = ((86400, 3600), (3600, 60))
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -98,12 +98,15 @@ def formed(value: float, form: str) -> str:
 
     A fixed number of decimals (``.3f``) stays as it is up to 10, where as many significant digits
     are left as there are decimals, at least three; significant digits (``.3g``) are never written
-    with an exponent. Other formats are Python's own.
+    with an exponent. Shares (``.1%``) are written as :func:`share_text` does. Other formats are
+    Python's own.
     """
     found = _FORM.fullmatch(form)
     if found is None or not math.isfinite(value):
         return format(value, form)
     digits = int(found["digits"] or 6)
+    if found["kind"] == "%":
+        return ("+" if found["sign"] and value > 0 else "") + share_text(value)
     if found["kind"] != "f":
         return number_text(value, max(digits, 1), bool(found["sign"]))
     if digits and abs(value) >= 10:

@@ -325,7 +325,7 @@ def _asked(model: datasets.Model, concept: int, label: str) -> list[ask.Evidence
             ask.beyond_chance(names, concept, label),
             ask.lead(names, concept, label),
         ]
-        answers.append(ask.fit(names, concept, label))
+        answers.append(ask.fit(names, concept, label, _reach(model, concept, label)))
     elif not (model.consistency or model.localisation or model.matchings):
         return []
     if model.is_of_texts:
@@ -345,6 +345,15 @@ def _asked(model: datasets.Model, concept: int, label: str) -> list[ask.Evidence
     if not recurrences and model.words.is_concept:
         recurrences = [_unknown(model, ask.AGAIN, "matching with another seed", "matching")]
     return answers + recurrences
+
+
+def _reach(model: datasets.Model, concept: int, label: str) -> ask.Reach | None:
+    """Return what the score of a name could be; None where that is not known."""
+    if not model.names or not label:
+        return None
+    kept = datasets.statistics(model.concepts)
+    share = float(kept["image_share"].sel(concept=concept)) if "image_share" in kept else 1.0
+    return datasets.reach_of(model.concepts, model.names, model.labels, label, share)
 
 
 def _links_to_matches(model: datasets.Model, concept: int) -> None:

@@ -15,6 +15,7 @@ from dashboards.screens.concept import OTHER, go_to, show_beside, show_concept, 
 from dashboards.screens.finding import find_by_meaning
 from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import (
+    as_shown,
     column_of,
     offer_table,
     show_figure,
@@ -44,6 +45,7 @@ HELP = (
 )
 TABLE = "concepts"
 NARROW = 165  # pixels of a box
+KEYS_HINT = "Keys: j, k, / and ? for all"
 TABLE_HEIGHT = 720
 ROW_HEIGHT = 52
 WIDTHS = {
@@ -198,6 +200,7 @@ def _choice(concepts: Sequence[int], known: Sequence[int]) -> int:
             disabled=other is None,
             help=f"Key {keys}; ? shows all keys.",
         )
+    row.caption(KEYS_HINT, width="content")
     st.html(f"<script>{key_script()}</script>", unsafe_allow_javascript=True)
     return concept
 
@@ -222,13 +225,9 @@ def _table(model: datasets.Model, found: pd.DataFrame, concept: int, namer: str)
         name: {**column_of(name, column), "width": WIDTHS.get(name, "small")}
         for name, column in table.columns.items()
     }
-    shown = table.frame
-    if "image_share" in shown:  # the form for shares has two digits, the words beside have one
-        shown = shown.assign(image_share=100 * shown["image_share"])
-        config["image_share"]["type_config"]["format"] = "%.1f %%"
     page.mark_rows(TABLE, keys, [concept])
     st.dataframe(
-        shown,
+        as_shown(table.frame, table.columns),
         key=TABLE,
         height=min(TABLE_HEIGHT, 40 + ROW_HEIGHT * len(rows)),
         row_height=ROW_HEIGHT,

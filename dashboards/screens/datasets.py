@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,9 @@ from registry.plan.project import MissingInputsError, recorded_input
 from registry.store.datasets import DATASET
 from registry.store.manifest import find_dataset
 from registry.store.netcdf import read_row
+
+if TYPE_CHECKING:
+    from dashboards.views.concepts.evidence import Reach
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,8 @@ class Model:
         Schema to the command that would make a dataset that is declared and not there.
     cells : sequence of str
         Names of all sets of concepts.
+    labels : Made or None
+        By which they were named.
     """
 
     lineage: Lineage
@@ -209,6 +214,7 @@ class Model:
     matchings: Sequence[tuple[Made, str, bool]]
     wanted: dict[str, str]
     cells: Sequence[str]
+    labels: Made | None = None
 
     @property
     def is_of_texts(self) -> bool:
@@ -288,7 +294,9 @@ def find_model(catalog: Catalog, lineage: Lineage, name: str) -> Model:
     }
     sae = autoencoder_of(lineage, name)
     names, gallery = _of_images(catalog, lineage, name)
+    named_by = lineage.entries[names.name].needs.get("labels", "") if names else ""
     return Model(
+        labels=if_made(catalog, lineage, named_by) if named_by else None,
         lineage=lineage,
         concepts=concepts,
         root=str(catalog.project.root),
@@ -568,6 +576,37 @@ def rows_with(concepts: Made, names: Made | None, label: str) -> NDArray[np.int6
     ids = labelled["image"].values.astype(str)[is_shown]
     rows = pd.Index(kept["image"].values.astype(str)).get_indexer(ids)
     return np.sort(rows[rows >= 0])
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def reach_of(
+    concepts: Made, names: Made, labelled: Made | None, label: str, present: float
+) -> Reach | None:
+    """Return what the score of a label could be on the images that names are scored on.
+
+    None where these are not known: the labels are gone, or inputs were halved otherwise.
+
+    Parameters
+    ----------
+    concepts, names : Made
+        What was named, and how.
+    labelled : Made or None
+        The labels that named it.
+    label : str
+        One of them.
+    present : float
+        Fraction of the images in which the concept is present.
+    """
+    from dashboards.views.concepts.evidence import reach, scored_labels
+
+    if labelled is None:
+        return None
+    images = statistics(concepts)["image"].values.astype(str)
+    scored = scored_labels(opened(names), opened(labelled), images)
+    if scored is None or label not in scored.indexes["label"]:
+        return None
+    alpha = scored.attrs["alpha"]
+    return reach(scored.sel(label=label).values.astype(float), alpha, present)
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading the decoder …")

@@ -397,13 +397,15 @@ def _naming_beside(decision: Decision, naming: Naming, row: Any) -> Naming:
         row.caption(literal(f"{line}."), width="content")
         return best
     chosen = row.toggle(
-        literal(f"{line}: show second labels"),
+        "Second labels",
         value=True,
         key=OTHER_LABELS,
         bind=page.BOUND,
         help="The best label that is no class, where it is above chance. To name so for good: "
         '`leave_out = ["class:*"]` or `prefer = "concepts"` of `evals.name_concepts`.',
     )
+    told = f"{line}; their second labels are shown" if chosen else line
+    row.caption(literal(f"{told}."), width="content")
     return other if chosen else best
 
 

@@ -42,7 +42,7 @@ def show() -> None:
     with page.explained(stop=True):
         plan = page.plan_of(catalog, ())
     if not newest and not plan.settled and len(plan.due) == len(plan.tasks):
-        _steps(bool(plan.tasks))
+        _steps(catalog)
         return
     tasks = {task.name: task for task in (*plan.settled, *plan.tasks)}
     lineage = page.lineage(catalog)
@@ -69,13 +69,13 @@ def _newest(catalog: Catalog) -> list[RunView]:
     return []
 
 
-def _steps(is_declared: bool) -> None:
+def _steps(catalog: Catalog) -> None:
     st.markdown("**Nothing has run yet.** Three steps:")
-    for number, (title, (words, command)) in enumerate(chain.STEPS.items(), start=1):
-        done = is_declared and title == "Declare"
-        sign = ":material/check_circle:" if done else f"{number}."
-        st.markdown(f"{sign} **{title}.** {literal(words)}")
-        st.code(command, language="bash")
+    for number, step in enumerate(chain.first_steps(catalog.project), start=1):
+        sign = ":material/check_circle:" if step.is_done else f"{number}."
+        st.markdown(f"{sign} **{step.title}.** {literal(step.words)}")
+        if step.code:
+            st.code(step.code, language=step.language, wrap_lines=True)
 
 
 def _has_pictures(lineage: Lineage, name: str) -> bool:

@@ -92,22 +92,38 @@ def show_table(table: Table, **options: Any) -> None:
         st.caption("No rows.")
     else:
         st.dataframe(
-            with_durations(table.frame, table.columns),
+            as_shown(table.frame, table.columns),
             hide_index=True,
             placeholder="",
             height=3 + ROW * (min(len(table.frame), table.in_sight) + 1),
             column_config=columns_of(table),
             **{"alt": table.title or table.name, **options},
         )
-    _footer(table.note)
+    _footer(" ".join(filter(None, (_out_of_sight(table), table.note))))
     if not table.frame.empty:
         offer_table(table)
 
 
-def with_durations(frame: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:
-    """Return a frame whose seconds are durations, to their two largest units; they sort as such."""
-    named = [name for name, own in columns.items() if own.form == DURATION and name in frame]
-    return frame.assign(**{name: _durations(frame[name]) for name in named})
+def _out_of_sight(table: Table) -> str:
+    """Return how many rows there are, where one has to scroll in a table to see all."""
+    if len(table.frame) <= table.in_sight:
+        return ""
+    return f"{table.in_sight} of {len(table.frame):,} rows in sight; scroll in the table for more."
+
+
+def as_shown(frame: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:
+    """Return a frame in the units that `column_of` shows: shares in percent, seconds as durations.
+
+    Durations are to their two largest units; they sort as such.
+    """
+    forms = {name: own.form for name, own in columns.items() if name in frame}
+    shares = {name: 100 * frame[name] for name, form in forms.items() if _is_share(form)}
+    named = [name for name, form in forms.items() if form == DURATION]
+    return frame.assign(**shares, **{name: _durations(frame[name]) for name in named})
+
+
+def _is_share(form: str) -> bool:
+    return form.endswith("%")
 
 
 def _durations(seconds: pd.Series) -> pd.Series:
@@ -138,8 +154,8 @@ def column_of(name: str, column: Column) -> Any:
         return config.ImageColumn(title, help=meaning)
     if column.form == DURATION:
         return config.NumberColumn(title, help=meaning, format="localized")
-    if column.form.endswith("%"):
-        return config.NumberColumn(title, help=meaning, format="percent")
+    if _is_share(column.form):
+        return config.NumberColumn(title, help=meaning, format="%.3g %%")
     if column.form:
         return config.NumberColumn(title, help=meaning, format=f"%{column.form.lstrip('+,')}")
     return config.Column(title, help=meaning, width=WIDE if column.is_wide else None)

@@ -17,6 +17,7 @@ from dashboards.screens.parts import (
     show_table,
 )
 from dashboards.screens.removal import offer_removal
+from dashboards.screens.shown import tell_earlier_run
 from dashboards.views.parts.parts import Figure, Table, file_name
 from dashboards.views.parts.pictures import is_picture
 from dashboards.views.parts.text import literal, number_text
@@ -64,6 +65,7 @@ def _show(name: str, status: str) -> None:
         if run.status != status:
             st.rerun()
         st.subheader(literal(run.title or run.uid or f"run {run.id}"), anchor=False)
+        tell_earlier_run(catalog, page.lineage(catalog), run.uid)
         _head(catalog, run)
         SECTIONS[page.choose_view(SECTIONS, "section")](catalog, run)
 

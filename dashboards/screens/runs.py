@@ -13,7 +13,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.screens import frame as page
-from dashboards.screens.parts import BADGES, column_of, show_downloads, with_durations
+from dashboards.screens.parts import BADGES, as_shown, column_of, show_downloads
 from dashboards.screens.removal import tell_removed
 from dashboards.server.index import Snapshot
 from dashboards.server.sparks import Sparks
@@ -55,6 +55,7 @@ TRAINED = ("sae", "network")
 MOST_CHOSEN = 100
 """Runs that can be chosen by their boxes; Compare takes more by the name of an experiment."""
 
+MEBIBYTE = 1 << 20
 ROW_HEIGHT, TABLE_HEIGHT, HEIGHT_ABOVE_A_RUN = 35, 560, 260
 
 FILTERS = (
@@ -301,8 +302,11 @@ def _table(
         losses = _losses(catalog, shown)
         frame[LOSS] = pd.Series(losses, dtype=object)
         frame = frame if any(losses) else frame.drop(columns=LOSS)
+    shown_as = as_shown(frame, view.TOLD)
+    if view.SIZE in shown_as:
+        shown_as[view.SIZE] = pd.to_numeric(shown_as[view.SIZE], errors="coerce") / MEBIBYTE
     st.dataframe(
-        with_durations(frame, view.TOLD),
+        shown_as,
         key=TABLE,
         height=min(
             HEIGHT_ABOVE_A_RUN if chosen else TABLE_HEIGHT, 5 + ROW_HEIGHT * (len(shown) + 1)
@@ -318,7 +322,9 @@ def _table(
             "seconds": took,
             "results": config.TextColumn("results", width="large"),
             LOSS: config.LineChartColumn("loss", width="small", help="while it was trained"),
-            "size": config.NumberColumn("size", format="bytes", help="of its dataset, on disk"),
+            "size": config.NumberColumn(
+                "size", format="%.3g MiB", width="small", help="of its dataset, on disk"
+            ),
         },
     )
     told = Table("runs", frame.drop(columns=LOSS, errors="ignore"), columns=view.TOLD)

@@ -264,9 +264,37 @@ def tell_earlier(catalog: Catalog, lineage: Lineage, entries: Iterable[Entry]) -
                 _banner(lineage, entry, found)
 
 
-def _banner(lineage: Lineage, entry: Entry, found: Divergence) -> None:
+def tell_earlier_run(catalog: Catalog, lineage: Lineage, run: str) -> None:
+    """Say of a run, on its own page, in what it differs from what is now asked for."""
+    entry = lineage.of_run(run)
+    with page.explained():
+        if entry is None or (found := divergence(catalog, lineage, entry)) is None:
+            return
+        _warn(found)
+        other = lineage.entries[found.over].run if found.over else ""
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if other:
+                st.button(
+                    f"Show the run of what is asked for now: {literal(found.over)}",
+                    key=f"over-{run}",
+                    on_click=_show_run,
+                    args=(other,),
+                    icon=OVER,
+                )
+            _how_to_make(found)
+
+
+def _show_run(run: str) -> None:
+    st.session_state[RUN] = run
+
+
+def _warn(found: Divergence) -> None:
     lines = [f"**{literal(found.title)}.**", *(f"- {literal(line)}" for line in found.lines)]
     st.warning("\n".join(lines), icon=":material/history:")
+
+
+def _banner(lineage: Lineage, entry: Entry, found: Divergence) -> None:
+    _warn(found)
     with st.container(horizontal=True, vertical_alignment="center"):
         if found.over:
             other = lineage.entries[found.over]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,8 @@ class ConceptSet:
         Opened lazily, the pictures at least.
     matchings : sequence of (xr.Dataset, str, bool)
         Each with the title of the other set, and whether this one is the first of both.
+    labels : xr.Dataset or None
+        By which they were named.
     """
 
     entry: Entry
@@ -96,6 +99,7 @@ class ConceptSet:
     tokens: xr.Dataset | None
     decisions: xr.Dataset | None
     matchings: Sequence[tuple[xr.Dataset, str, bool]]
+    labels: xr.Dataset | None = None
 
     @property
     def concepts(self) -> NDArray[np.int64]:
@@ -136,8 +140,19 @@ def open_set(lineage: Lineage, entry: Entry, called: Mapping[int, str] = {}) -> 
     frame = view.concepts_frame(statistics, best, found["consistency"])
     frame = view.with_noted(frame, "called", called)
     matchings = list(_matchings(lineage, name, sae))
+    named_by = beside["names"].needs.get("labels", "") if "names" in beside else ""
+    labelled = lineage.entries.get(named_by)
+    by = _read(labelled, "labels") if labelled is not None and labelled.folder else None
     return ConceptSet(
-        entry, statistics, frame, namer, beside, tokens=tokens, matchings=matchings, **found
+        entry,
+        statistics,
+        frame,
+        namer,
+        beside,
+        tokens=tokens,
+        matchings=matchings,
+        labels=by,
+        **found,
     )
 
 
@@ -246,6 +261,7 @@ class Writer:
         self.images = images_of_each(len(known.concepts))
         self.thumbs: dict[int, str] = {}
         self.counts: dict[int, tuple[int, int, int]] = {}
+        self.reaches: dict[tuple[str, float], ask.Reach | None] = {}
         self._below = {} if known.gallery is None else shown_below(known.gallery, known.statistics)
         self._directions = self._unit_directions()
         self._rows = known.frame.set_index("concept", drop=False).rename_axis(None)
@@ -318,7 +334,7 @@ class Writer:
         shown: Block,
         similar: list[Any],
     ) -> Block:
-        title, line = view.about(rows, concept)
+        title, line = view.about(rows.drop(columns="called", errors="ignore"), concept)
         label = str(rows.loc[concept, "name"])
         called = rows.loc[concept, "called"] if "called" in rows else ""
         if drawn := shown.get("pictures"):
@@ -346,8 +362,9 @@ class Writer:
         known = self.known
         answers: list[ask.Evidence] = []
         if names is not None and concept in names.indexes["concept"]:
-            asked = (ask.agreement, ask.beyond_chance, ask.lead, ask.fit)
+            asked = (ask.agreement, ask.beyond_chance, ask.lead)
             answers += [question(names, concept, label) for question in asked]
+            answers.append(ask.fit(names, concept, label, self._reach(concept, label)))
         elif known.consistency is None and known.localisation is None and not known.matchings:
             return []
         if known.tokens is not None:
@@ -367,6 +384,28 @@ class Writer:
             for matching, title, is_first in known.matchings
         ] or [ask.missing(ask.AGAIN, "matching with another seed")]
         return answers
+
+    @cached_property
+    def _scored(self) -> xr.DataArray | None:
+        """Labels (image, label) of the images that names were scored on; None if not known."""
+        known = self.known
+        if known.names is None or known.labels is None or "image" not in known.statistics:
+            return None
+        images = known.statistics["image"].values.astype(str)
+        return ask.scored_labels(known.names, known.labels, images)
+
+    def _reach(self, concept: int, label: str) -> ask.Reach | None:
+        """Return what the score of a name could be; None where that is not known."""
+        scored, own = self._scored, self.known.statistics
+        if scored is None or label not in scored.indexes["label"]:
+            return None
+        shares = own.get("image_share")
+        present = float(shares.sel(concept=concept)) if shares is not None else 1.0
+        key = label, min(present, scored.attrs["alpha"] or 1.0)
+        if key not in self.reaches:
+            values = scored.sel(label=label).values.astype(float)
+            self.reaches[key] = ask.reach(values, scored.attrs["alpha"], present)
+        return self.reaches[key]
 
     def _labels(self, concept: int, names: xr.Dataset | None) -> Block:
         """Return the name by each metric, in the order of the set's metrics."""

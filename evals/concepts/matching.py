@@ -41,7 +41,7 @@ from evals.metrics.table import DEFAULTS
 from evals.scoring.labelled import share_names, take_neurons
 from registry.columns import Column, ResultTable
 from registry.terminal import text_table
-from registry.wording import counted
+from registry.wording import counted, share_text
 
 UNMATCHED = -1
 SCORE = Column(".3f")
@@ -491,8 +491,8 @@ def _headline(matched: xr.Dataset) -> str:
     if np.isnan(chance):  # also of a dataset that is older
         return ""
     shares = matched["returned_share"].to_series()[::-1]
-    told = ", ".join(f"{share:.1%} by {basis}" for basis, share in shares.items())
-    return f"Come back: {told}; by chance {chance:.1%}.\n\n"
+    told = ", ".join(f"{share_text(share)} by {basis}" for basis, share in shares.items())
+    return f"Come back: {told}; by chance {share_text(chance)}.\n\n"
 
 
 def _cells(own: xr.Dataset, key: str) -> list[str]:
@@ -508,5 +508,5 @@ def _remarks(matched: xr.Dataset) -> str:
         f"{int(matched['n_alive_other'])} of {int(matched['n_other'])} that are alive."
     )
     same = float(matched["same_match_share"])
-    agree = "" if np.isnan(same) else f" Both bases match {same:.1%} of concepts alike."
+    agree = "" if np.isnan(same) else f" Both bases match {share_text(same)} of concepts alike."
     return f"{text}{agree}\n"

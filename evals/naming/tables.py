@@ -23,7 +23,7 @@ from evals.sanity.protocol import THEORETICAL
 from evals.scoring.seen_images import seen_note
 from registry.columns import Column, ResultTable
 from registry.terminal import text_table
-from registry.wording import counted, verb
+from registry.wording import counted, share_text, verb
 
 
 def _agreeing(names: xr.Dataset) -> list[float]:
@@ -227,9 +227,9 @@ def _remarks(names: xr.Dataset) -> str:
         lines.append(note)
     if consensus:
         lines += [
-            f"All voting metrics agree on {float(names['unanimous_share']):.1%} of them; "
+            f"All voting metrics agree on {share_text(float(names['unanimous_share']))} of them; "
             f"{votes_by_chance(names, is_unanimous(names))}.",
-            f"More than half agree on {float(names['majority_share']):.1%}; "
+            f"More than half agree on {share_text(float(names['majority_share']))}; "
             f"{votes_by_chance(names, is_by_majority(names))}.",
         ]
         known, counts = np.unique(names["consensus"].values.astype(str), return_counts=True)
@@ -239,6 +239,6 @@ def _remarks(names: xr.Dataset) -> str:
     if "n_right_known" in names and int(names["n_right_known"]):
         lines.append(
             f"Of {int(names['n_right_known'])} whose label is known, the consensus names "
-            f"{float(names['consensus_right_share']):.1%} correctly."
+            f"{share_text(float(names['consensus_right_share']))} correctly."
         )
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from evals.naming.candidates import BEST
-from registry.wording import counted
+from registry.wording import counted, share_text
 
 ABOVE, UNDECIDED, UNTESTED, AT_CHANCE = VERDICTS = (
     "above chance",
@@ -129,7 +129,7 @@ def votes_by_chance(names: xr.Dataset, which: np.ndarray) -> str:
     p = p[np.isfinite(p)]
     if not len(p):
         return "not tested against chance"
-    return f"permuted labels give so many votes {p.mean():.0%} of the time"
+    return f"permuted labels give so many votes {share_text(p.mean())} of the time"
 
 
 def is_unanimous(names: xr.Dataset) -> np.ndarray:

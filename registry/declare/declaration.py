@@ -72,7 +72,7 @@ def find_declaration() -> Path:
             raise DeclarationError((Fault("", f"{candidate} is half restored; {command}"),))
     message = (
         f"no {FILE_NAME} in {folder} or a folder above it; "
-        f"go to a project's folder, or name it in {PROJECT_VARIABLE}"
+        f"go to a project's folder, name it in {PROJECT_VARIABLE}, or begin one: factbook init"
     )
     raise DeclarationError((Fault("", message),))
 

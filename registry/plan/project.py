@@ -41,7 +41,17 @@ class RestoringError(RefusalError):
 
 
 class MissingInputsError(RefusalError):
-    """Inputs of a task that are not there, each with the command that makes it."""
+    """Inputs of a task that are not there, each with the command that makes it.
+
+    Attributes
+    ----------
+    stage : str
+        Which makes what is missing; "" where it is not one dataset.
+    """
+
+    def __init__(self, *args: object, stage: str = "", **others: Any):
+        super().__init__(*args, **others)
+        self.stage = stage
 
 
 @dataclass(frozen=True)
@@ -338,7 +348,7 @@ class Project:
         cell = graph.cells[name]
         state = self.store.state(cell.experiment, known[name])
         if state.status is not State.COMPLETE or state.folder is None:
-            raise _absence(name, state, f"{slot}: ")
+            raise _absence(cell, state, f"{slot}: ")
         return Input(
             slot,
             name,
@@ -372,7 +382,7 @@ class Project:
         state = self.store.state(cell.experiment, known[cell.name])
         if state.status is State.COMPLETE and state.folder is not None:
             return state.folder
-        raise _absence(cell.name, state)
+        raise _absence(cell, state)
 
     def finished(self, text: str) -> Input:
         """Return the current dataset of a cell with all that it was made from behind it.
@@ -418,7 +428,7 @@ def modules_of(cell: Cell) -> tuple[str, ...]:
     return load_stage(cell.stage).code_modules(cell.config)
 
 
-def _absence(name: str, state: TaskState, before: str = "") -> MissingInputsError:
+def _absence(cell: Cell, state: TaskState, before: str = "") -> MissingInputsError:
     """Return the error that says why there is no output, and what makes it."""
     absence = {
         State.NEVER: "has no dataset here as it is declared now",
@@ -427,12 +437,13 @@ def _absence(name: str, state: TaskState, before: str = "") -> MissingInputsErro
         State.INTERRUPTED: "was interrupted",
     }.get(state.status, f"is {state.status}" if state.status is State.DAMAGED else state.status)
     why = f" ({state.why})" if state.why else ""
-    reason = f"{before}{name!r} {absence}{why}"
+    reason = f"{before}{cell.name!r} {absence}{why}"
     if state.status is State.RUNNING:
-        return MissingInputsError(reason)
-    command = f"factbook run {shlex.quote(name)}"
+        return MissingInputsError(reason, stage=cell.stage)
+    command = f"factbook run {shlex.quote(cell.name)}"
     is_damaged = state.status is State.DAMAGED
-    return MissingInputsError(f"{reason}; {command}", command=command, is_damaged=is_damaged)
+    reason = f"{reason}; {command}"
+    return MissingInputsError(reason, stage=cell.stage, command=command, is_damaged=is_damaged)
 
 
 def open_project(path: Path | str | None = None) -> Project:

@@ -76,6 +76,11 @@ def test_a_sanity_check_counts_verdicts_and_says_what_was_run() -> None:
     told = answers.sanity(checked(FAILS, FAILS, UNDECIDED))
     assert told.startswith("No metric of 3 passes the sanity checks (theoretical); 2 fail")
     assert told.endswith("On real neurons none was checked here.")
+    beside = answers.sanity(checked(PASSES, FAILS, UNDECIDED, forms=3))
+    assert beside.startswith(
+        "1 of 3 metrics passes the sanity checks (theoretical and experimental)"
+    )
+    assert beside.endswith("The semantic check is shown beside them, and decides nothing.")
     assert answers.sanity(checked(PASSES)).startswith("1 of 1 metric passes")
     assert answers.sanity(checked(FAILS, forms=0)) == "None of 1 metric was checked."
 

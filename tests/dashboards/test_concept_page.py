@@ -80,7 +80,9 @@ def test_a_name_of_ones_own_stands_beside_the_measured_one_and_is_found(
     boxes["Who"].set_value("ana")
     next(button for button in page.button if button.label == "Save").click().run()
     assert not page.exception
-    assert page.subheader[0].value == measured
+    number, _, label = measured.replace("\\", "").partition(": ")
+    heading = page.subheader[0].value.replace("\\", "")
+    assert heading == f"{number}: “[round](http://evil) ones” ({label})"
     assert "“[round](http://evil) ones”" in told(page).replace("\\", "")
     assert "By ana" in told(page)
     assert "Can this name be trusted?" in told(page)

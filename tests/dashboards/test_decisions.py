@@ -170,16 +170,19 @@ def test_rounded_shares_add_up_and_are_near(parts: list[float], digits: int) -> 
 
 def test_it_is_told_what_the_network_says_and_whether_that_is_right() -> None:
     right = words.verdict_line(one_decision.of_image(explained(), "ape"))
-    assert right == "The network says ape (probability 99.0 %), and is right."
+    assert right == "The network says ape (probability 99 %), and is right."
     wrong = words.verdict_line(one_decision.of_image(explained(), "cow"))
     assert wrong.endswith("and is wrong: the label is cow.")
     assert words.verdict_line(one_decision.of_image(explained())) == (
-        "The network says ape (probability 99.0 %)."
+        "The network says ape (probability 99 %)."
     )
+    whole = explained(probability=("class", np.array([0.4, 0.3, 0.3])))
+    assert words.verdict_line(one_decision.of_image(whole)).endswith("no class reaches 50 %).")
     assert words.verdict_line(one_decision.of_stored(stored(), "test/1")) == "The network says ape."
     none = explained(probability=("class", np.array([0.07, 0.05, 0.06])))
     assert words.verdict_line(one_decision.of_image(none)) == (
-        "The network says ape (probability 7.0 %, and no class reaches 50 %)."
+        "The network says ape (probability 7 %, and no class reaches 50 %; each class has "
+        "a sigmoid of its own, so they need not add up to 100 %)."
     )
 
 
@@ -211,8 +214,8 @@ def test_the_reason_in_one_sentence() -> None:
 @pytest.mark.parametrize(
     ("share", "text"),
     [
-        (1, "100.0 %"),
-        (0, "0.0 %"),
+        (1, "100 %"),
+        (0, "0 %"),
         (0.9999, "> 99.9 %"),
         (1e-7, "< 0.1 %"),
         (0.9994, "99.9 %"),
@@ -264,7 +267,10 @@ def test_what_was_promised_stands_beside_what_happens() -> None:
         "The network then says cow (probability 62.5 %)."
     )
     still = what_if.answer_line(decision, scaled(prediction=0), {0: 0.0})
-    assert still.endswith("The network still says ape (probability 30.0 %).")
+    assert still.endswith(
+        "says ape (probability 30 %; each class has a sigmoid of its own, so they need not add up "
+        "to 100 %)."
+    )
     rough = dataclasses.replace(decision, exact=False)
     assert "Promised: ≈ 0.375 (≈ -4)." in what_if.answer_line(rough, scaled(), {0: 0.0})
     drawn = what_if.promise_figure(rough, scaled()).chart.to_dict()
@@ -457,7 +463,7 @@ def test_a_report_shows_every_part_and_no_stored_markup() -> None:
     assert [type(part) for part in parts].count(Figure) == 2
     assert sum(isinstance(part, Pictures) for part in parts) == 1
     shares = next(part for part in parts if isinstance(part, Table))
-    assert shares.texts()["share"].tolist()[3] == "100.0%"
+    assert shares.texts()["share"].tolist()[3] == "100 %"
     html = render("report", "", [Section("d", parts)])
     assert HOSTILE not in html
     assert "&lt;script&gt;" in html

@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.metrics import average_precision_score
 
 from dashboards.views.concepts.evidence import (
     AGAINST,
     FOR,
     OPEN,
     Evidence,
+    Reach,
     agreement,
     alikeness,
     beyond_chance,
@@ -21,6 +23,7 @@ from dashboards.views.concepts.evidence import (
     lead,
     location,
     missing,
+    reach,
     recurrence,
     verdict_line,
 )
@@ -186,30 +189,64 @@ def test_maps_that_lie_as_well_on_other_images_leave_it_open() -> None:
     assert location(own.assign(elsewhere=elsewhere), 0).speaks == OPEN
 
 
+def fitting(low: float, high: float) -> xr.Dataset:
+    """Return names of which `auprc` has this interval."""
+    own = names(["x"] * 4, TRUSTED).assign_coords(metric=["a", "auprc", "c", "d"])
+    ends = {"interval_low": low, "interval_high": high}
+    return own.assign(
+        {end: (("concept", "metric"), np.full((1, 4), at)) for end, at in ends.items()}
+    )
+
+
+WHOLE = Reach(alpha=0.1, share=0.1, ceiling=1.0, chance=0.1)
+COMMON = Reach(alpha=0.1, share=0.5, ceiling=0.2, chance=0.1)
+
+
 @pytest.mark.parametrize(
-    ("label", "low", "high", "speaks", "told"),
+    ("label", "low", "high", "reached", "speaks", "told"),
     [
-        ("x", 0.51, 0.93, FOR, "AUPRC 0.9, from 0.51 to 0.93"),
-        ("x", 0.45, 0.93, OPEN, "AUPRC 0.9, from 0.45 to 0.93"),
-        ("x", 0.25, 0.35, AGAINST, "AUPRC 0.9, from 0.25 to 0.35"),
-        ("y", 0.51, 0.93, OPEN, "by auprc another label fits better: 'x'"),
-        ("", 0.51, 0.93, OPEN, "by auprc another label fits better: 'x'"),
+        ("x", 0.56, 0.93, WHOLE, FOR, "strongest: 0.9, from 0.56 to 0.93; at most 1 for a label"),
+        ("x", 0.45, 0.93, WHOLE, OPEN, "on 10 % of the images and the strongest 10 %, by chance"),
+        ("x", 0.25, 0.35, WHOLE, AGAINST, "from 0.25 to 0.35"),
+        ("x", 0.16, 0.19, COMMON, FOR, "at most 0.2 for a label on 50 % of the images"),
+        ("x", 0.11, 0.14, COMMON, AGAINST, "at most 0.2"),
+        ("x", 0.16, 0.19, None, OPEN, "how high it can be is not known here"),
+        ("y", 0.51, 0.93, WHOLE, OPEN, "by auprc another label fits better: 'x'"),
+        ("", 0.51, 0.93, WHOLE, OPEN, "by auprc another label fits better: 'x'"),
     ],
 )
 def test_whether_a_name_fits_by_itself(
-    label: str, low: float, high: float, speaks: str, told: str
+    label: str, low: float, high: float, reached: Reach | None, speaks: str, told: str
 ) -> None:
-    own = names(["x"] * 4, TRUSTED).assign_coords(metric=["a", "auprc", "c", "d"])
-    ends = {"interval_low": low, "interval_high": high}
-    own = own.assign(
-        {end: (("concept", "metric"), np.full((1, 4), at)) for end, at in ends.items()}
-    )
-    found = fit(own, 7, label)
-    assert (found.speaks, found.finding) == (speaks, told)
+    found = fit(fitting(low, high), 7, label, reached)
+    assert found.speaks == speaks
+    assert told in found.finding
+
+
+@pytest.mark.parametrize("n_labelled", [20, 100, 101, 160, 500, 980])
+@pytest.mark.parametrize("present", [1.0, 0.06])
+def test_how_high_a_score_can_be_by_scikit_learn(n_labelled: int, present: float) -> None:
+    values = np.random.default_rng(0).permutation(np.arange(1000) < n_labelled).astype(float)
+    active = np.zeros(1000)
+    active[np.argsort(-values, kind="stable")[: int(1000 * min(0.1, present))]] = 1
+    found = reach(values, 0.1, present)
+    assert found is not None
+    assert found.ceiling == pytest.approx(average_precision_score(active, values), abs=1e-12)
+    assert found.chance == pytest.approx(min(0.1, present))
+    assert found.ceiling <= 1
+    assert found.share == n_labelled / 1000
+
+
+def test_how_high_a_score_can_be_is_not_known_of_labels_without_two_values() -> None:
+    assert reach(np.ones(50), 0.1) is None
+    assert reach(np.arange(50.0), None) is None
+    graded = reach(np.arange(50.0) / 50, 0.1)
+    assert graded is not None
+    assert graded.ceiling == 1, "what ranks all images leaves no ties"
 
 
 def test_without_its_metric_it_is_open_whether_a_name_fits() -> None:
-    assert fit(names(["x"] * 4, TRUSTED), 7, "x").speaks == OPEN
+    assert fit(names(["x"] * 4, TRUSTED), 7, "x", None).speaks == OPEN
 
 
 @pytest.mark.parametrize(

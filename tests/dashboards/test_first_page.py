@@ -16,7 +16,7 @@ from dashboards.views.parts.text import ago_text
 from dashboards.views.runs import chain
 from dashboards.views.runs.one_run import Progress
 from registry.catalog.access import Catalog
-from registry.plan.project import Project
+from registry.plan.project import Project, open_project
 from registry.record.states import State
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import HOSTILE
@@ -51,12 +51,18 @@ def test_a_project_at_a_glance(open_page: Open, template: Path) -> None:
 def test_an_empty_project_gets_three_steps(
     open_page: Open, project: Project, tmp_path: Path
 ) -> None:
-    for one in (project, fabricate.declare(tmp_path / "empty", "")):
-        page = open_page(one, "")
-        assert not page.exception
-        assert [code.value for code in page.code] == [
-            to_type for _, to_type in chain.STEPS.values()
-        ]
+    run = ["factbook plan && factbook run", "factbook status"]
+    page = open_page(project, "")
+    assert not page.exception
+    assert [code.value for code in page.code] == run, "what is declared need not be again"
+    empty = fabricate.declare(tmp_path / "empty", "")
+    page = open_page(empty, "")
+    assert not page.exception
+    lines, *others = [code.value for code in page.code]
+    assert others == run
+    (empty.root / "experiments.toml").write_text(lines)
+    plan = open_project(empty.root).plan()
+    assert "my-gallery" in [task.name for task in plan.tasks], "they can be pasted as they are"
 
 
 def test_an_address_from_before_shows_runs(open_page: Open, template: Path) -> None:
@@ -115,6 +121,17 @@ def test_texts_of_a_chain_are_escaped() -> None:
     assert "<script" not in drawn
     assert 'value="0.250"' in drawn
     assert "2 more experiments" in drawn
+
+
+def test_a_running_run_says_how_long_it_has_been_running(catalog: Catalog) -> None:
+    now = datetime(2026, 11, 30, 12, tzinfo=UTC)
+    run = replace(next(iter(catalog.runs())), started=now - timedelta(seconds=103), seconds=90.0)
+    for status, words in [
+        ("RUNNING", "running for 1 min 43 s"),
+        ("COMPLETED", "took 1 min 30 s"),
+        ("DIED", "last sign of life after 1 min 30 s"),
+    ]:
+        assert words in chain.runs_html([replace(run, status=status)], now)
 
 
 def test_how_long_ago() -> None:

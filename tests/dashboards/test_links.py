@@ -19,7 +19,7 @@ from registry.plan.project import Project, open_project
 from registry.upkeep.deletion import delete_run, plan_deletion
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import run_uid
-from tests.dashboards.test_pages import show_concepts, told
+from tests.dashboards.test_pages import app_test, show_concepts, told
 from tests.dashboards.test_result_pages import show_result
 
 Open = Callable[..., AppTest]
@@ -57,7 +57,9 @@ def open_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
     ) -> AppTest:
         root = project if isinstance(project, Path) else project.root
         monkeypatch.setenv(PROJECT_VARIABLE, str(root))
-        if page == "concepts":
+        if page == "runs":
+            test = app_test(page)
+        elif page == "concepts":
             test = AppTest.from_function(show_concepts, default_timeout=60)
         else:
             given = {"schema": page}
@@ -120,6 +122,22 @@ def test_what_was_made_before_a_value_changed_is_shown_with_both_sides(
     assert page.code[0].value == "factbook run toy-concepts"
     assert named(page, "run") == [CONCEPTS]
     assert "toy-concepts (2026-11-22 01:39:55)" in page.selectbox(key="cell").options
+
+
+def test_the_page_of_a_run_says_what_has_changed_since(
+    open_page: Open, template: Path, changed: Project
+) -> None:
+    assert not open_page(template, "runs", {"run": CONCEPTS}).warning
+    page = open_page(changed, "runs", {"run": CONCEPTS})
+    assert not page.exception
+    [banner] = [warning.value.replace("\\", "") for warning in page.warning]
+    assert "not what experiments.toml now asks for as toy-concepts" in banner
+    assert "k: 8 in this run, 9 now" in banner
+    assert "factbook run toy-concepts" in [code.value for code in page.code]
+    uid = run_uid("toy-concepts", 20)
+    fabricate.store(changed, "toy-concepts", fabricate.concepts(1), schemas.CONCEPTS, uid)
+    page = open_page(changed, "runs", {"run": CONCEPTS})
+    assert "Show the run of what is asked for now: toy-concepts" in buttons(page)
 
 
 def test_of_a_changed_value_both_runs_can_be_chosen(open_page: Open, changed: Project) -> None:

@@ -201,7 +201,7 @@ def test_the_share_above_random_counts_concepts_with_enough_images() -> None:
     own = own.assign(baseline=0.2)
     scored = own["score"].values[:-2]
     shown = numbers(consistency.VIEW.parts({"a": own}))["above random"]
-    assert shown.value == f"{np.mean(scored > 0.2):.0%}"
+    assert shown.value == f"{100 * np.mean(scored > 0.2):.3g} %"
 
 
 def test_concepts_stand_beside_the_baseline_of_their_class() -> None:
@@ -211,7 +211,7 @@ def test_concepts_stand_beside_the_baseline_of_their_class() -> None:
         concept_baseline=baseline, baseline_name=("baseline_class", np.array(["cat", "dog"]))
     )
     parts = consistency.VIEW.parts({"a": own})
-    assert numbers(parts)["above random"].value == "75%"
+    assert numbers(parts)["above random"].value == "75 %"
     rows = table(parts, "Concepts").set_index("concept")
     assert rows["baseline"].to_dict() == baseline.to_series().to_dict()
     figure = next(p for p in parts if isinstance(p, Figure) and p.title.startswith("Random maps"))
@@ -250,9 +250,9 @@ def test_settings_of_other_variants_are_warned_of() -> None:
 def test_what_is_recovered_stands_beside_the_network_and_the_ablated_layer() -> None:
     parts = fidelity.VIEW.parts({"a": fabricate_results.fidelity()})
     told = numbers(parts)
-    assert told["KL recovered"].value == told["CE recovered"].value == "90.0%"
-    assert "95 % interval 85.0% to 95.0%" in told["KL recovered"].meaning
-    assert told["accuracy lost"].value == "+2.5%"
+    assert told["KL recovered"].value == told["CE recovered"].value == "90 %"
+    assert "95 % interval 85 % to 95 %" in told["KL recovered"].meaning
+    assert told["accuracy lost"].value == "+2.5 %"
     assert "3 omitted, on which the concepts were fitted" in told["images"].meaning
     frame = table(parts, "What the network says with concepts in the layer's place")
     assert frame["ce"].tolist() == [0.3, 0.35, 0.8]
@@ -604,7 +604,7 @@ def test_names_above_chance_come_first_and_the_page_says_how_they_were_tested() 
     parts = names.VIEW.parts({"a": own})
     (numbers,) = [part for part in parts if isinstance(part, Numbers)]
     shown = {number.label: number.value for number in numbers.numbers}
-    assert shown["of these above chance"] == "33.3%"
+    assert shown["of these above chance"] == "33.3 %"
     (metrics, concepts) = [p for p in parts if isinstance(p, Table)][:2]
     assert "Chance: 199 permutations of labels, for 3 of 6 concepts" in metrics.note
     assert metrics.frame["by_chance"].tolist() == [pytest.approx(0.3)] * 2
@@ -651,7 +651,7 @@ def test_right_names_are_told_where_they_are_known() -> None:
     )
     parts = names.VIEW.parts({"a": own})
     assert table(parts, "Metrics as namers")["right"].tolist() == [0.5, 0.25]
-    assert numbers(parts)["correct"].value == "50.0%"
+    assert numbers(parts)["correct"].value == "50 %"
     assert "right" in table(parts, "Concepts")
 
 

@@ -187,7 +187,9 @@ def test_every_fault_of_a_declaration_is_told_before_anything_runs(
 @pytest.mark.parametrize("command", [*ALL, "mongo uri", "mongo start", "mongo stop"])
 def test_a_project_is_needed(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "no experiments.toml in" in refused(*command.split())
+    told = refused(*command.split())
+    assert "no experiments.toml in" in told
+    assert "factbook init" in told.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

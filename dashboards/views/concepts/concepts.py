@@ -93,7 +93,7 @@ TABLE_COLUMNS = {
     "chance": Column(
         header="against chance", help="whether the name is above what permuted labels give"
     ),
-    "c2": Column(".2f", "C2", "visual consistency of its regions; random maps are near 0"),
+    "c2": Column(".2g", "C2", "visual consistency of its regions; random maps are near 0"),
     "nearness": Column(
         "+.3g", help="how much nearer its images are to what is sought than all images are"
     ),
@@ -180,9 +180,12 @@ def about(frame: pd.DataFrame, concept: int) -> tuple[str, str]:
     """
     row = frame.set_index("concept").loc[concept]
     own = f" ({row['own_name']})" if row.get("own_name") else ""
-    title = f"{noun(frame)} {concept}{own}" + (f": {row['name']}" if row["name"] else "")
+    label, called = str(row["name"]), str(row.get("called") or "")
+    if called:
+        label = f"“{called}”" + (f" ({label})" if label else "")
+    title = f"{noun(frame)} {concept}{own}" + (f": {label}" if label else "")
     if "token" in row:
-        named = f", named {row['name']}" if row["name"] else ""
+        named = f", named {label}" if label else ""
         title = f"Neuron {concept}: next token {row['token']}{named}"
     lines = [f"name {IN_WORDS[row['chance']]}"] if row.get("chance") else []
     if "image_share" in row:

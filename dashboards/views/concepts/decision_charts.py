@@ -158,7 +158,7 @@ def classes_figure(decision: Decision, name: str = "") -> Figure | None:
     drawn = layers(bar, text, data=data, height={"step": ROW})
     note = (
         "Beside each bar the probability: by the logit with the network's bias, its sigmoid for a "
-        "B-cos network, softmax for others."
+        "B-cos network, where those of all classes need not add up to 100 %; softmax for others."
     )
     return Figure(f"{name or 'decision'}-classes", drawn, "What it says", note)
 

@@ -7,7 +7,7 @@ import numpy as np
 from dashboards.views.concepts.decision import Decision, Term
 from dashboards.views.concepts.decision_names import NAMELESS, REPEATS, Naming
 from dashboards.views.concepts.exactness import APPROXIMATE
-from dashboards.views.parts.text import number_text
+from dashboards.views.parts.text import number_text, share_text
 from registry.wording import counted, signed_text, verb
 
 AGAINST_MATTERS = 0.1
@@ -23,7 +23,7 @@ def percent_text(share: float) -> str:
         return "< 0.1 %"
     if 0.9995 <= share < 1:
         return "> 99.9 %"
-    return f"{100 * share:.1f} %"
+    return share_text(round(share, 3))
 
 
 def probability_text(probability: float) -> str:
@@ -31,13 +31,31 @@ def probability_text(probability: float) -> str:
     return percent_text(float(np.clip(probability, 1e-9, 1 - 1e-9)))
 
 
+OWN_SIGMOID = "each class has a sigmoid of its own, so they need not add up to 100 %"
+"""Of probabilities that do not."""
+
+
+def _probability(of: float, every: np.ndarray, unsure: str = "") -> str:
+    """Return the probability of a class; of a low one also that those of all are no shares."""
+    lines = [f"probability {probability_text(of)}"]
+    if of < 0.5:
+        lines[0] += unsure
+        lines += [OWN_SIGMOID] if abs(float(every.sum()) - 1) > 1e-3 else []
+    return "; ".join(lines)
+
+
+def said_text(name: str, index: int, probabilities: np.ndarray) -> str:
+    """Return a class with its probability, given those of all classes (class,)."""
+    return f"{name} ({_probability(float(probabilities[index]), probabilities)})"
+
+
 def verdict_line(decision: Decision) -> str:
     """Return what the network says of the image, and whether that is right."""
     probability = ""
     if decision.classes is not None:
-        value = decision.classes.set_index("class")["probability"].loc[decision.prediction]
-        unsure = ", and no class reaches 50 %" if float(value) < 0.5 else ""
-        probability = f" (probability {probability_text(float(value))}{unsure})"
+        every = decision.classes.set_index("class")["probability"]
+        own, values = float(every.loc[decision.prediction]), every.to_numpy(dtype=np.float64)
+        probability = f" ({_probability(own, values, ', and no class reaches 50 %')})"
     said = f"The network says {decision.prediction}{probability}"
     if not decision.label:
         return f"{said}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -12,7 +13,8 @@ import xarray as xr
 from dashboards.views.concepts.neurons import Words
 from dashboards.views.concepts.one_concept import Return
 from dashboards.views.parts.parts import Table
-from dashboards.views.parts.text import number_text
+from dashboards.views.parts.text import number_text, share_text
+from evals.kernels.statistics import count_top
 from evals.naming.verdicts import ABOVE, AT_CHANCE, UNTESTED, rank_of
 from registry.columns import Column
 from registry.wording import counted
@@ -26,7 +28,7 @@ COLUMNS = {
 }
 
 FIT_METRIC = "auprc"
-"""By which a name is judged by itself: it passes the sanity checks, and a half of it is a half."""
+"""By which a name is judged by itself: it passes the sanity checks."""
 
 
 @dataclass(frozen=True)
@@ -197,15 +199,110 @@ def lead(names: xr.Dataset, concept: int, label: str) -> Evidence:
     return Evidence(AHEAD, found, FOR if 2 * clear > asked.sum() else AGAINST, rule)
 
 
-def fit(names: xr.Dataset, concept: int, label: str) -> Evidence:
+@dataclass(frozen=True)
+class Reach:
+    """What an average precision could be, of a label as frequent as the one in question.
+
+    Attributes
+    ----------
+    alpha : float
+        Fraction of images that count as those where the concept is strongest.
+    share : float
+        Fraction of images that show the label.
+    ceiling, chance : float
+        Score of a concept that ranks images just as the label does, and of one that has nothing
+        to do with it.
+    """
+
+    alpha: float
+    share: float
+    ceiling: float
+    chance: float
+
+
+def reach(values: np.ndarray, alpha: float | None, present: float = 1.0) -> Reach | None:
+    """Return what the score of a label could be, by the metric itself; None where it has none.
+
+    A label on more images than count as active cannot detect these without false alarms, and a
+    rarer one misses most of them: of a binary label with share s the ceiling is ``alpha / s`` from
+    alpha on, and below it ``s / alpha + (1 - s / alpha) alpha``.
+
+    Parameters
+    ----------
+    values : ndarray of float
+        (image,) 0 or 1, or probabilities, of the images that names are scored on.
+    alpha : float or None
+        Fraction of them that is active.
+    present : float
+        Fraction in which the concept is present at all: no more than these are active.
+    """
+    if alpha is None or len(values) < 2 or values.min() == values.max():
+        return None
+    from evals.scoring.scoring import score  # compiled code, a second
+
+    alpha = min(alpha, max(present, 1 / len(values)))
+    ideal = np.empty(len(values))  # above 0, no two alike
+    ideal[np.argsort(values, kind="stable")] = np.arange(1, len(values) + 1)
+    ceiling = score(FIT_METRIC, ideal[:, None], values[:, None].astype(float), alpha=alpha)
+    chance = count_top(alpha, len(values)) / len(values)
+    return Reach(alpha, float(values.mean()), ceiling.item(), chance)
+
+
+def scored_labels(
+    names: xr.Dataset, labelled: xr.Dataset, images: np.ndarray
+) -> xr.DataArray | None:
+    """Return labels of the images that names were scored on, lazily, with ``alpha`` in attributes.
+
+    None where these are not known: the inputs were halved otherwise than what is here.
+
+    Parameters
+    ----------
+    names : xr.Dataset
+        Of the schema ``names``.
+    labelled : xr.Dataset
+        Of the schema ``labels``: ``value`` (image, label).
+    images : ndarray of str
+        (image,) those of the concepts.
+    """
+    from evals.naming.naming import halve_inputs, sequences_of  # compiled code, a second
+
+    if "value" not in labelled or "image" not in labelled.indexes or "n_scoring" not in names:
+        return None
+    config = json.loads(str(names.attrs.get("config") or "{}"))
+    rows = labelled.indexes["image"].get_indexer(images)
+    both, rows = images[rows >= 0], rows[rows >= 0]
+    if len(both) < 2:
+        return None
+    groups = sequences_of(both) if config.get("by_sequence") else None
+    _, half = halve_inputs(both, int(config.get("seed") or 0), groups)
+    if len(half) != int(names["n_scoring"]):
+        return None
+    return labelled["value"].isel(image=rows[half]).assign_attrs(alpha=config.get("alpha"))
+
+
+def fit(names: xr.Dataset, concept: int, label: str, reached: Reach | None) -> Evidence:
     """Return how well a name fits by itself, not beside other labels: by its average precision.
 
-    That is the AUPRC of Oikarinen et al. (ICML 2025): the fraction of images that show the label
-    among those in which the concept is strongest, averaged over how many of them are taken. The
-    best of many labels can still be a poor one.
+    That is the AUPRC of Oikarinen et al. (ICML 2025, arXiv 2506.05774) with the label as a score
+    of the images in which the concept is strongest. How high it can be depends on how frequent the
+    label is, so it is judged between what chance gives and what a concept that ranks images just as
+    the label does would score. The best of many labels can still be a poor one.
+
+    Parameters
+    ----------
+    names : xr.Dataset
+        ``name``, ``score``, ``interval_low``, ``interval_high`` (concept, metric).
+    concept : int
+        One of its concepts.
+    label : str
+        The name in question; "" for none.
+    reached : Reach or None
+        What its score could be; None where that is not known.
     """
-    half = 0.5
-    rule = f"for: the interval of its AUPRC lies above {half}; against: below"
+    rule = (
+        "for: the interval of its AUPRC lies above the middle between chance and the highest that "
+        "a label on so many images can reach; against: below"
+    )
     if FIT_METRIC not in names.indexes["metric"]:
         return Evidence(FITS, f"not known: {FIT_METRIC} was not asked", OPEN, rule)
     own = names[["name", "score", "interval_low", "interval_high"]]
@@ -215,9 +312,18 @@ def fit(names: xr.Dataset, concept: int, label: str) -> Evidence:
         other = str(own["name"].values)
         text = f"by {FIT_METRIC} another label fits better: {other!r}" if other else "not known"
         return Evidence(FITS, text, OPEN, rule)
-    score = number_text(float(own["score"]), 2)
-    found = f"AUPRC {score}, from {number_text(low, 2)} to {number_text(high, 2)}"
-    speaks = FOR if low > half else AGAINST if high < half else OPEN
+    told = (number_text(value, 2) for value in (float(own["score"]), low, high))
+    found = "AUPRC of the label as detector of the images where it is strongest: {}, from {} to {}"
+    found = found.format(*told)
+    if reached is None:
+        return Evidence(FITS, f"{found}; how high it can be is not known here", OPEN, rule)
+    most, least = number_text(reached.ceiling, 2), number_text(reached.chance, 2)
+    found += (
+        f"; at most {most} for a label on {share_text(reached.share)} of the images and the "
+        f"strongest {share_text(reached.alpha)}, by chance {least}"
+    )
+    middle = (reached.chance + reached.ceiling) / 2
+    speaks = FOR if low > middle else AGAINST if high < middle else OPEN
     return Evidence(FITS, found, speaks, rule)
 
 

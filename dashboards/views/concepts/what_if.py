@@ -11,7 +11,7 @@ import xarray as xr
 
 from dashboards.views.concepts.decision import Decision
 from dashboards.views.concepts.decision_charts import classes_frame
-from dashboards.views.concepts.decision_words import mark, probability_text
+from dashboards.views.concepts.decision_words import mark, said_text
 from dashboards.views.concepts.image_choice import class_options
 from dashboards.views.parts.charts import bars, dots
 from dashboards.views.parts.parts import Figure
@@ -90,10 +90,9 @@ def _number(value: object) -> str:
 def _said(decision: Decision, scaled: xr.Dataset) -> str:
     names = class_options(scaled["class"].values.tolist())
     index = int(scaled["prediction"])
-    probability = probability_text(float(scaled["probability"][index]))
-    if names[index] == decision.prediction:
-        return f"The network still says {names[index]} (probability {probability})."
-    return f"The network then says {names[index]} (probability {probability})."
+    every = scaled["probability"].values.astype(np.float64)
+    when = "still" if names[index] == decision.prediction else "then"
+    return f"The network {when} says {said_text(names[index], index, every)}."
 
 
 def promise_figure(decision: Decision, scaled: xr.Dataset) -> Figure:

@@ -10,7 +10,7 @@ import xarray as xr
 
 from dashboards.views.parts.text import number_text, share_text
 from evals.naming.verdicts import ABOVE, AT_CHANCE, UNDECIDED, UNTESTED, chance_of
-from evals.sanity.protocol import FAILS, PASSES, THEORETICAL
+from evals.sanity.protocol import DECISIVE, FAILS, FORMS, PASSES, THEORETICAL
 from evals.sanity.protocol import UNDECIDED as OPEN
 from evals.sanity.published_tables import STATES
 from registry.wording import counted, verb
@@ -46,14 +46,12 @@ def _brackets(*words: str) -> str:
 
 
 def sanity(own: xr.Dataset) -> str:
-    """Return how many metrics pass their checks, and which checks were run."""
+    """Return how many metrics pass their checks, by which of them, and which decide nothing."""
     verdicts = own["passed"].values.astype(str).tolist()
     n_metrics, counts = len(verdicts), {v: verdicts.count(v) for v in (PASSES, FAILS, OPEN)}
-    forms = [
-        form
-        for form in own["form"].values.astype(str)
-        if own["decrease_accuracy"].sel(form=form).notnull().any()
-    ]
+    known = own["form"].values.astype(str)
+    ran = [f for f in known if own["decrease_accuracy"].sel(form=f).notnull().any()]
+    forms = [form for form in DECISIVE if form in ran]
     if not forms:
         return f"None of {counted(n_metrics, 'metric')} was checked."
     passing = f"{counts[PASSES]} of {counted(n_metrics, 'metric')}"
@@ -67,7 +65,9 @@ def sanity(own: xr.Dataset) -> str:
     rest += [f"{n_unrun} {verb(n_unrun, 'was', 'were')} not checked"] if n_unrun else []
     told = f"{first} ({_listed(forms)})"
     told += f"; {', '.join(rest)}" if rest else ""
-    if forms == [THEORETICAL]:
+    if beside := [form for form in FORMS if form in ran and form not in forms]:
+        told += f". The {_listed(beside)} check is shown beside them, and decides nothing"
+    elif forms == [THEORETICAL]:
         told += ". On real neurons none was checked here"
     return f"{told}."
 

@@ -11,6 +11,7 @@ import xarray as xr
 from dashboards.views.concepts.concept_model import DENSITIES, density_figure, fidelity_table
 from dashboards.views.parts.charts import bars, cloud, dots
 from dashboards.views.parts.parts import Figure, Note, Part, Table
+from dashboards.views.parts.text import share_text
 from dashboards.views.results import answers, view
 from dashboards.views.results.menu import MENU
 from fact.fidelity.tables import density_decades
@@ -154,7 +155,8 @@ def _with_interval(label: str, name: str, meaning: str) -> view.Headline:
         low, high = float(own[f"{name}_low"]), float(own[f"{name}_high"])
         if np.isnan(low):
             return meaning
-        return f"{meaning}; 95 % interval {low:.1%} to {high:.1%}, by bootstrap over images"
+        around = answers.interval_text(low, high, share_text)
+        return f"{meaning}; {around}, by bootstrap over images"
 
     return view.Headline(label, name, ".1%", interval)
 

@@ -12,6 +12,7 @@ import xarray as xr
 from dashboards.views.concepts.labels import LABEL
 from dashboards.views.parts.charts import bars, binned, dots, histogram, lines
 from dashboards.views.parts.parts import Figure, Note, Part
+from dashboards.views.parts.text import share_text
 from dashboards.views.results import answers, view
 from dashboards.views.results.menu import MENU
 from registry.columns import Column
@@ -179,12 +180,17 @@ def _alive(side: str) -> view.Headline:
     return view.Headline(f"alive, the {side}", counts, meaning=meaning)
 
 
+def _beside_null(at: xr.Dataset, name: str) -> str:
+    shares = (share_text(float(at[one])) for one in (name, f"null_{name}"))
+    return "{} ({})".format(*shares)
+
+
 def _returned(basis: str) -> view.Headline:
     def beside_chance(own: xr.Dataset) -> str | None:
         if "returned_share" not in own or basis not in view.texts(own, "basis"):
             return None
         at = own.sel(basis=basis)
-        return f"{float(at['returned_share']):.1%} ({float(at['null_returned_share']):.1%})"
+        return _beside_null(at, "returned_share")
 
     meaning = (
         f"more like their nearest, by {BASES[basis]}, than in every draw of chance; beside it how "
@@ -198,7 +204,7 @@ def _mutual(basis: str) -> view.Headline:
         if basis not in view.texts(own, "basis"):
             return None
         at = own.sel(basis=basis)
-        return f"{float(at['mutual_share']):.1%} ({float(at['null_mutual_share']):.1%})"
+        return _beside_null(at, "mutual_share")
 
     meaning = f"each is the other's nearest, by {BASES[basis]}; beside it what chance gives"
     return view.Headline(f"mutual, {basis} (chance)", beside_chance, meaning=meaning)

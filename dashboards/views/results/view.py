@@ -34,7 +34,7 @@ from evals.scoring.seen_images import choice_note, seen_note
 from registry.catalog.seeds import seeded_name
 from registry.columns import Column, ResultTable
 from registry.replicates import Replicated, Replicates
-from registry.wording import counted
+from registry.wording import counted, formed
 
 NAMES = ("name", LABEL)
 """Columns of tables of concepts that hold what these are named; what readers call them follows."""
@@ -201,7 +201,7 @@ def _shown(value: Any, form: str) -> str:
         return value
     if np.isnan(value):
         return MISSING
-    return format(value, form) if form else number_text(float(value))
+    return formed(float(value), form) if form else number_text(float(value))
 
 
 def numbers(headlines: Iterable[Headline], own: xr.Dataset) -> list[Number]:

@@ -13,7 +13,7 @@ from registry.catalog.notes import NoteError
 from registry.declare.declaration import PROJECT_VARIABLE
 from registry.declare.declared import SelectionError
 from registry.declare.faults import DeclarationError
-from registry.declare.stage import load_stage
+from registry.declare.stage import find_stage
 from registry.mongo.database import URL_VARIABLE, DatabaseError
 from registry.plan.project import MissingInputsError, Project
 from registry.store.durable import StoreError
@@ -35,6 +35,15 @@ EXPECTED = (
     DeletionError,
 )
 """Errors of the outside world, which a page explains; anything else is a defect of ours."""
+
+
+FIRST_MADE = "gallery"
+"""What an empty project is shown how to make: pictures of concepts, and all that they rest on."""
+
+ABOUT_NOTHING = (
+    "Add these lines to experiments.toml, images that any computer can draw, then run them. For "
+    "images of your own, factbook init writes such a file in an empty folder."
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ def advise(error: Exception, cell: str = "") -> Advice:
         again = run
     if isinstance(error, MissingInputsError):
         title = "The dataset is damaged" if error.is_damaged else "No dataset yet"
-        return Advice(title, reason, run)
+        return Advice(title, "\n".join(filter(None, (reason, _answered(error.stage)))), run)
     if isinstance(error, DeclarationError):
         if error.path is not None and error.path.is_file():
             return Advice("experiments.toml has errors", reason, ("factbook list",))
@@ -112,8 +121,12 @@ def first_steps(project: Project) -> Advice:
     """Return what to do where nothing has run yet."""
     names = [*project.declaration.suites, *project.declaration.experiments]
     first = "demo" if "demo" in names else next(iter(names), "")
-    commands = (run_command(first),) if first else ("factbook list",)
-    return Advice("Nothing has run yet", "Runs appear here as soon as they start.", commands)
+    if not first:
+        name, lines = lines_for(project, FIRST_MADE)
+        return Advice("Nothing is declared yet", ABOUT_NOTHING, (run_command(name),), tuple(lines))
+    return Advice(
+        "Nothing has run yet", "Runs appear here as soon as they start.", (run_command(first),)
+    )
 
 
 def without_datasets(project: Project, schema: str) -> Advice:
@@ -136,8 +149,9 @@ def without_datasets(project: Project, schema: str) -> Advice:
 
 
 def _answered(stage: str) -> str:
-    """Return what a stage does, in one line."""
-    return f"{stage}: {load_stage(stage).doc}"
+    """Return what a stage does, in one line; "" of none that is known here."""
+    known = find_stage(stage)
+    return f"{stage}: {known.doc}" if known else ""
 
 
 def database_trouble(catalog: Catalog) -> Advice | None:

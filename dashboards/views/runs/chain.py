@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from urllib.parse import urlencode
 
 from dashboards.views.parts.text import ago_text, duration_text
-from dashboards.views.runs.drafts import MAKERS
-from dashboards.views.runs.one_run import Progress
+from dashboards.views.runs.advice import ABOUT_NOTHING, FIRST_MADE
+from dashboards.views.runs.drafts import MAKERS, lines_for
+from dashboards.views.runs.one_run import Progress, spent_text
 from dashboards.views.runs.states import STATES, state_of
 from registry.catalog.runs import RunView
 from registry.plan.project import Project
@@ -213,8 +214,7 @@ def runs_html(runs: Sequence[RunView], now: datetime) -> str:
 
 def _run_line(run: RunView, now: datetime) -> str:
     started = ago_text(run.started, now)
-    took = duration_text(run.seconds)
-    return " · ".join(filter(None, (run.status, started, f"took {took}" if took else "")))
+    return " · ".join(filter(None, (run.status, started, spent_text(run, now))))
 
 
 def query(page: str, **values: object) -> str:
@@ -224,16 +224,43 @@ def query(page: str, **values: object) -> str:
 
 # -- at the beginning -----------------------------------------------------------------------------
 
-STEPS: Mapping[str, tuple[str, str]] = {
-    "Declare": (
-        "Write down what there is and what is to be made of it. A wizard looks at your images and "
-        "writes experiments.toml.",
-        "factbook init",
-    ),
-    "Run": ("See what would run and why, then run it.", "factbook plan && factbook run"),
-    "Look": (
-        "This page shows each concept model as soon as it is made; in a terminal:",
-        "factbook status",
-    ),
-}
-"""What to do in an empty project: by title, in words, and to type."""
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do in a project where nothing has run.
+
+    Attributes
+    ----------
+    title, words : str
+        What it is.
+    code : str
+        To type, or to paste; "" where it is done.
+    language : str
+        Of the code.
+    """
+
+    title: str
+    words: str
+    code: str
+    language: str = "bash"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do of it."""
+        return not self.code
+
+
+def first_steps(project: Project) -> tuple[Step, Step, Step]:
+    """Return what to do in a project where nothing has run: what is declared need not be again."""
+    words, lines = "experiments.toml says what there is and what is to be made of it.", ""
+    if not project.declaration.experiments:
+        words, lines = ABOUT_NOTHING, "\n".join(lines_for(project, FIRST_MADE)[1])
+    return (
+        Step("Declare", words, lines, "toml"),
+        Step("Run", "See what would run and why, then run it.", "factbook plan && factbook run"),
+        Step(
+            "Look",
+            "This page shows each concept model as soon as it is made; in a terminal:",
+            "factbook status",
+        ),
+    )

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -79,13 +80,24 @@ def progress(catalog: Catalog, run: RunView) -> Progress | None:
         return None
 
 
+def spent_text(run: RunView, now: datetime | None = None) -> str:
+    """Return how long a run took, or how long it has been running; "" where that is not known.
+
+    Of a running one, by `now`; without it, and of one that died, by its last sign of life.
+    """
+    seconds, words = run.seconds, "took"
+    if run.status == "RUNNING" and run.started and now is not None:
+        seconds, words = (now - run.started).total_seconds(), "running for"
+    elif run.status in ("RUNNING", "DIED"):
+        words = "last sign of life after"
+    took = duration_text(seconds)
+    return f"{words} {took}" if took else ""
+
+
 def status_line(run: RunView) -> str:
     """Return when a run started, how long it took and where."""
     text = f"started {time_text(run.started)}" if run.started else "not started"
-    if took := duration_text(run.seconds):
-        since = "last sign of life after" if run.status in ("RUNNING", "DIED") else "took"
-        text += f" · {since} {took}"
-    return text + (f" · on {run.host}" if run.host else "")
+    return " · ".join(filter(None, (text, spent_text(run), f"on {run.host}" if run.host else "")))
 
 
 def status_note(run: RunView) -> str:

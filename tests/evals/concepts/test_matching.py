@@ -174,13 +174,13 @@ def test_the_table_tells_shares_beside_the_null():
     a, values = rng.normal(size=(10, 6)), rng.gamma(1, size=(30, 10))
     one = ConceptSet(decoder(a), presence(values))
     told, _, *lines = matching_table(match_sets(one, one, QUICK)).splitlines()
-    chance = f"{1 / (QUICK.n_null + 1):.1%}"
-    assert told == f"Come back: 100.0% by presence, 100.0% by decoder; by chance {chance}."
+    chance = f"{100 / (QUICK.n_null + 1):.3g} %"
+    assert told == f"Come back: 100 % by presence, 100 % by decoder; by chance {chance}."
     assert lines[0].split() == ["basis", "what", "value", "interval", "null"]
     assert lines[1].split()[:7] == ["decoder", "matched", "at", "0.5", "1.000", "[1.000,", "1.000]"]
     assert lines[-1] == (
         "10 of 10 concepts against 10 of 10 that are alive. "
-        "Both bases match 100.0% of concepts alike."
+        "Both bases match 100 % of concepts alike."
     )
 
 

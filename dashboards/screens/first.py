@@ -51,7 +51,7 @@ def show() -> None:
     shown = sorted(made, key=lambda name: not _has_pictures(lineage, name))[:MOST_MODELS]
     missing = [name for name in sets if name not in made]
     groups = [shown, *([name] for name in missing)]
-    _next(plan, (_due(catalog, lineage, names, tasks) for names in groups))
+    _next(plan, (_tasks_of(catalog, lineage, names, tasks) for names in groups))
     for name in shown:
         _model(catalog, lineage, name, tasks)
     if others := [lineage.entries[name] for name in sets if name not in shown]:
@@ -83,21 +83,22 @@ def _has_pictures(lineage: Lineage, name: str) -> bool:
     return bool(gallery) and lineage.is_made(gallery)
 
 
-def _due(
+def _tasks_of(
     catalog: Catalog, lineage: Lineage, names: Sequence[str], tasks: Mapping[str, Task]
-) -> str:
+) -> list[Task]:
     """Return what makes all that concept models rest on, and all that rests on them."""
     chains = (chain.chain_of(catalog.project, lineage.entries[name].cell) for name in names)
-    return chain.next_command([tasks[cell] for cells in chains for cell in cells if cell in tasks])
+    return [tasks[cell] for cells in chains for cell in cells if cell in tasks]
 
 
-def _next(plan: Plan, commands: Iterable[str]) -> None:
-    """Say how all tasks stand; the first command that does something, else one for all."""
+def _next(plan: Plan, chains: Iterable[Sequence[Task]]) -> None:
+    """Say how all tasks stand; the first chain of which something is due, else all that is."""
     st.markdown(literal(chain.summary_line(plan)))
-    command = next(filter(None, commands), "") or chain.next_command(plan.tasks)
+    due = next((tasks for tasks in chains if chain.next_command(tasks)), plan.tasks)
+    command = chain.next_command(due)
     if command:
-        st.markdown("**Next**")
-        st.code(command, language="bash")
+        st.markdown(f"**Next** {literal(chain.next_line(due))}")
+        st.code(command, language="bash", wrap_lines=True)
     else:
         st.caption("Nothing is due.")
 

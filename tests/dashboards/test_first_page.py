@@ -111,7 +111,11 @@ def test_progress_in_words(
 def test_the_next_command_names_only_what_nothing_else_needs(project: Project) -> None:
     tasks = project.plan().tasks
     assert chain.next_command(tasks) == "factbook run 'toy-sae[k=16]' toy-gallery toy-names"
-    assert chain.next_command([]) == ""
+    assert chain.next_command([]) == chain.next_line([]) == ""
+    first, second, third = [task for task in tasks if task.due][:3]
+    slow = replace(first, seconds=45.0), replace(second, seconds=60.0), third
+    told = chain.next_line(slow)
+    assert told == "3 tasks: 3 never ran; about 1 min 45 s, 1 of unknown duration."
 
 
 def test_texts_of_a_chain_are_escaped() -> None:

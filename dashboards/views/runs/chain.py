@@ -130,12 +130,28 @@ def progress_text(progress: Progress | None, seconds: float | None, expected: fl
     return ", ".join(filter(None, (said, about)))
 
 
+def _due_of(tasks: Sequence[Task]) -> list[Task]:
+    return [t for t in {task.name: task for task in tasks}.values() if t.due and not t.is_running]
+
+
+def next_line(tasks: Sequence[Task]) -> str:
+    """Return how many tasks :func:`next_command` runs, why, and how long that takes."""
+    due = _due_of(tasks)
+    states = [state_of(task) for task in due]
+    why = ", ".join(f"{states.count(s):,} {s}" for s in STATES if s in states)
+    known = [task.seconds for task in due if task.seconds is not None]
+    took = f"; about {duration_text(sum(known))}" if known else ""
+    unknown = len(due) - len(known)
+    took += f"{',' if known else ';'} {unknown:,} of unknown duration" if unknown else ""
+    return f"{counted(len(due), 'task')}: {why}{took}." if due else ""
+
+
 def next_command(tasks: Sequence[Task]) -> str:
     """Return what to type so that all of a chain that is due runs, "" where nothing is.
 
     A command runs what is needed too, so it names only what nothing else that is due needs.
     """
-    due = [t for t in {task.name: task for task in tasks}.values() if t.due and not t.is_running]
+    due = _due_of(tasks)
     needed = {name for task in due for name in task.cell.needs.values()}
     last = [task for task in due if task.name not in needed]
     names = [task.name for task in last]

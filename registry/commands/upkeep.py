@@ -142,9 +142,10 @@ def _print_deletion(deletion: Deletion) -> None:
     }
     print_table(("", ""), ((key, value) for key, value in facts.items() if value))
     if deletion.readers:
-        out.print("\n[bold]made from its dataset[/bold]")
+        out.print("\n[bold]what rests on its dataset[/bold]")
         rows = (
-            (each.cell, each.run, "current" if each.is_current else "") for each in deletion.readers
+            (each.cell, each.run, "current" if each.run in deletion.current else "")
+            for each in deletion.readers
         )
         print_table(("cell", "run", ""), rows)
 

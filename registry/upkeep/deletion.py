@@ -43,7 +43,9 @@ class Deletion:
     holding : Holding or None
         Its dataset.
     readers : tuple of Holding
-        Datasets that were made from its own.
+        Datasets that rest on its own: made from it, or from what was made from it.
+    current : frozenset of str
+        Their runs whose dataset is the current one of a cell as it is declared now.
     needed : str
         What any declared cell needs its dataset as; "" if none does.
     """
@@ -51,6 +53,7 @@ class Deletion:
     tombstone: Tombstone
     holding: Holding | None
     readers: tuple[Holding, ...] = ()
+    current: frozenset[str] = frozenset()
     needed: str = ""
 
 
@@ -77,8 +80,9 @@ def plan_deletion(catalog: Catalog, run: str) -> Deletion:
             raise DeletionError(f"run {reader}, which is running, reads the dataset of {view.key}")
     holding = inventory.holdings.get(view.uid)
     readers = tuple(inventory.readers(view.uid))
+    current = frozenset(each.run for each in readers if each.run in inventory.current)
     needed = inventory.needed_by_declared().get(view.uid, "")
-    return Deletion(_tombstone(catalog, view, inventory), holding, readers, needed)
+    return Deletion(_tombstone(catalog, view, inventory), holding, readers, current, needed)
 
 
 def _elsewhere(view: RunView) -> str:

@@ -202,8 +202,14 @@ class Inventory:
         return reasons
 
     def readers(self, run: str) -> list[Holding]:
-        """Return the datasets that were made from that of a run."""
-        return [holding for holding in self.holdings.values() if run in holding.inputs]
+        """Return the datasets that rest on that of a run, those made from it itself first."""
+        found: dict[str, Holding] = {}
+        waiting = [run]
+        for one in waiting:  # grows while it is gone through
+            made = [each for each in self.holdings.values() if one in each.inputs]
+            waiting += [each.run for each in made if each.run not in found]
+            found |= {each.run: each for each in made if each.run not in found}
+        return list(found.values())
 
 
 def take_inventory(project: Project) -> Inventory:

@@ -13,7 +13,7 @@ MOST_NAMED = 8
 
 
 def told(deletion: Deletion) -> Iterator[str]:
-    """Yield what would go, what was made from it, and what is declared to need it."""
+    """Yield what would go, what rests on it, and what is declared to need it."""
     gone, holding = deletion.tombstone, deletion.holding
     what = f"Run {gone.uid} of {gone.cell} would go: its record, its journal"
     yield (
@@ -23,15 +23,15 @@ def told(deletion: Deletion) -> Iterator[str]:
     )
     if readers := deletion.readers:
         names = [
-            f"{one.cell} ({'current' if one.is_current else one.run})"
+            f"{one.cell} ({'current' if one.run in deletion.current else one.run})"
             for one in readers[:MOST_NAMED]
         ]
         more = len(readers) - MOST_NAMED
         names += [f"{more} more"] if more > 0 else []
-        made = counted(len(readers), "dataset was", "datasets were")
-        yield f"{made} made from it, and would stay without what they rest on: {', '.join(names)}."
+        rest = counted(len(readers), "dataset rests", "datasets rest")
+        yield f"{rest} on it, and would stay: {', '.join(names)}."
     else:
-        yield "No dataset was made from it."
+        yield "No dataset rests on it."
     if deletion.needed:
         yield f"Its dataset is {deletion.needed}."
     yield f"What makes it again: {gone.command}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -30,6 +31,7 @@ from registry.upkeep.deletion import (
     delete_run,
     plan_deletion,
 )
+from registry.upkeep.inventory import take_inventory
 from tests.registry.mongo.test_restoration import recorded
 from tests.registry.upkeep.conftest import datasets, run
 from tests.registry.upkeep.test_garbage import with_factor
@@ -46,6 +48,28 @@ def test_what_a_cell_needs_is_told(fresh: Path, catalog: Catalog) -> None:
     needed = plan_deletion(catalog, uids["twice"]).needed
     assert needed == f"an input of 'mean', run {uids['mean']}"
     assert plan_deletion(catalog, "twice").tombstone.uid == again["twice"]
+
+
+def test_what_rests_on_a_run_at_second_hand_is_counted_too(fresh: Path, catalog: Catalog) -> None:
+    """A superseded dataset is the current one of its task, and of no cell as it is declared."""
+    uids = run(fresh, "pair")
+    with_factor(fresh, 9.0)
+    run(fresh, "twice")
+    holdings = take_inventory(catalog.project).holdings
+    mean = holdings[uids["mean"]]
+    third = replace(mean, run="third", cell="third", inputs=(mean.run,))
+    fourth = replace(mean, run="fourth", cell="fourth", inputs=("third", uids["twice"]))
+    inventory = replace(
+        take_inventory(open_project(fresh)),
+        holdings={each.run: each for each in (fourth, third, *holdings.values())},
+    )
+    rest = inventory.readers(uids["twice"])
+    assert [each.cell for each in rest] == ["fourth", "mean", "third"]
+    assert mean.is_current
+    with open_catalog(fresh, "off") as now:
+        deletion = plan_deletion(now, uids["twice"])
+    assert [each.run for each in deletion.readers] == [mean.run]
+    assert deletion.current == frozenset()
 
 
 def test_a_run_goes_as_a_whole(

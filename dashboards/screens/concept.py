@@ -289,7 +289,7 @@ def _what_is_missing(model: datasets.Model) -> None:
     if lines:
         with st.expander("What would answer the open questions"):
             st.caption(ABOUT_MISSING)
-            st.code(lines, language="toml")
+            st.code(lines, language="toml", wrap_lines=True)
 
 
 def _about_evidence(model: datasets.Model, concept: int, label: str) -> None:

@@ -44,7 +44,7 @@ def find_by_meaning(catalog: Catalog, model: datasets.Model, frame: pd.DataFrame
         st.caption(ask.ABOUT)
         if not found:
             st.caption(NOT_ENCODED)
-            st.code(ask.declaring(entry), language="toml")
+            st.code(ask.declaring(entry), language="toml", wrap_lines=True)
             return frame
         text = st.text_input(
             "Text",

@@ -281,6 +281,6 @@ def tell(advice: Advice, box: object = st.info) -> None:
     lines += [literal(line) for line in advice.reason.splitlines() if line.strip()]
     box("  \n".join(lines))  # type: ignore[operator]
     if advice.lines:
-        st.code("\n".join(advice.lines), language="toml")
+        st.code("\n".join(advice.lines), language="toml", wrap_lines=True)
     if advice.commands:
-        st.code("\n".join(advice.commands), language="bash")
+        st.code("\n".join(advice.commands), language="bash", wrap_lines=True)

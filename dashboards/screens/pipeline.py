@@ -89,7 +89,7 @@ def _due(plan: Plan, targets: Sequence[str]) -> None:
     command = view.run_command_of(plan, targets)
     if command:
         st.markdown("**Run what is due**")
-        st.code(command, language="bash")
+        st.code(command, language="bash", wrap_lines=True)
     else:
         st.caption("Nothing is due.")
 
@@ -147,4 +147,4 @@ def _task(task: Task) -> None:
             label = "Open what was made before"
             page.link_to(task.cell.provides, label, cell=task.name, run=run)
     if task.due:
-        st.code(run_command(task.name), language="bash")
+        st.code(run_command(task.name), language="bash", wrap_lines=True)

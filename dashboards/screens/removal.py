@@ -100,7 +100,7 @@ def _ask(catalog: Catalog, run: RunView) -> None:
             st.markdown(literal(line))
         if not may_delete():
             st.caption(ABOUT_OTHERS)
-            st.code(shlex.join(["factbook", "delete", run.uid]), language="bash")
+            st.code(shlex.join(["factbook", "delete", run.uid]), language="bash", wrap_lines=True)
             st.button("Close", key=f"keep-{run.uid}", on_click=_keep(_ASKED, None))
             return
         is_meant = st.checkbox(view.consent(deletion), key=f"meant-{run.uid}")

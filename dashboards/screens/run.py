@@ -301,7 +301,11 @@ def _dataset(catalog: Catalog, run: RunView) -> None:
     with page.explained(run.cell):
         st.iframe(dataset_frame(folder, theme, FRAME_HEIGHT), height=FRAME_HEIGHT + 8)
         st.caption("As xarray shows it, without reading arrays. In a script:")
-        st.code(f"xr.open_dataset({str(folder)!r}, engine='factbook')", language="python")
+        st.code(
+            f"xr.open_dataset({str(folder)!r}, engine='factbook')",
+            language="python",
+            wrap_lines=True,
+        )
 
 
 def _files(catalog: Catalog, run: RunView) -> None:

@@ -313,7 +313,7 @@ def _how_to_make(found: Divergence) -> None:
     if found.absence:
         st.markdown(literal(f"{found.absence}:" if found.command else f"{found.absence}."))
     if found.command:
-        st.code(found.command, language="bash", width="content")
+        st.code(found.command, language="bash", wrap_lines=True, width="content")
 
 
 def _go_over(name: str, before: str) -> None:
@@ -352,7 +352,7 @@ def tell_beside(catalog: Catalog, lineage: Lineage, name: str, beside: Mapping[s
             page.link_to("runs", f"{what}: the run that made them", run=entry.run)
     commands = [found.command for _, found in told.values() if found.command]
     if commands:
-        st.code("\n".join(dict.fromkeys(commands)), language="bash")
+        st.code("\n".join(dict.fromkeys(commands)), language="bash", wrap_lines=True)
 
 
 def _line_beside(what: str, found: Divergence) -> str:

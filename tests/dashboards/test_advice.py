@@ -95,7 +95,7 @@ def test_first_steps_are_the_demo_or_what_is_declared(project: Project) -> None:
 def test_what_is_missing_is_said_with_the_stage_that_makes_it(project: Project) -> None:
     with pytest.raises(MissingInputsError) as missing:
         project.current("toy-concepts")
-    assert "\nfact.measure_concepts: " in advise(missing.value).reason
+    assert "\ntests.dashboards.toy.measure" in advise(missing.value).reason
 
 
 def test_missing_kinds_of_datasets_name_who_would_make_them(project: Project) -> None:

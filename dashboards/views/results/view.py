@@ -201,7 +201,7 @@ def _shown(value: Any, form: str) -> str:
         return value
     if np.isnan(value):
         return MISSING
-    return formed(float(value), form) if form else number_text(float(value))
+    return formed(value, form) if form else number_text(float(value))
 
 
 def numbers(headlines: Iterable[Headline], own: xr.Dataset) -> list[Number]:

@@ -149,9 +149,9 @@ def without_datasets(project: Project, schema: str) -> Advice:
 
 
 def _answered(stage: str) -> str:
-    """Return what a stage does, in one line; "" of none that is known here."""
+    """Return what a stage does, in one line; its name alone where it is of no plug-in."""
     known = find_stage(stage)
-    return f"{stage}: {known.doc}" if known else ""
+    return f"{stage}: {known.doc}" if known else stage
 
 
 def database_trouble(catalog: Catalog) -> Advice | None:

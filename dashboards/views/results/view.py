@@ -189,9 +189,10 @@ class Headline:
 
     def number(self, own: xr.Dataset) -> Number | None:
         """Return it for a dataset; None if the dataset has no such number."""
-        value = own[self.value].item() if isinstance(self.value, str) else self.value(own)
+        value = own[self.value] if isinstance(self.value, str) else self.value(own)
         if value is None:
             return None
+        value = np.asarray(value).item()
         meaning = self.meaning if isinstance(self.meaning, str) else self.meaning(own)
         return Number(self.label, _shown(value, self.form), meaning)
 

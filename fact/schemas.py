@@ -66,6 +66,10 @@ MAPS_BY = {
     )
 }
 """What datasets lack that were written while all maps were of gradients."""
+N_LABELLED = {
+    "n_labelled": _int64("", "images with a label, of which accuracies are", optional=True)
+}
+"""What datasets lack that were written while accuracies did not say of how many images they are."""
 LABELLED = {"image": IMAGE, "label": _text("label", "name of the label: group and value")}
 
 _BCOSIFIED = {
@@ -90,6 +94,7 @@ NETWORK = Schema(
         **CLASS_OF_IMAGE,
         "loss": _float("pass", "mean training loss of the epoch"),
         "test_accuracy": _float("", "accuracy on the test images"),
+        **N_LABELLED,
         "parameters": _int64("", "number of trained parameters"),
         **_BCOSIFIED,
     },
@@ -167,6 +172,9 @@ _TRAINING = {
     ),
     "network_accuracy": _float(
         "", "accuracy of the network itself on the held-out images", optional=True
+    ),
+    "n_held_out": _int64(
+        "", "held-out images with a label, of which accuracies are", optional=True
     ),
     "final_explained_variance": _float(
         "", "share of variance explained in the last epoch", optional=True
@@ -267,8 +275,9 @@ CONCEPTS = Schema(
         "contributing_share": _float("concept", "share of images where its contribution is not 0"),
         "mean_contribution": _float("concept", "mean contribution over images"),
         "coverage": _float("rank", "mean share of positive contribution in the strongest concepts"),
-        "accuracy": _float("", "accuracy of the spliced network"),
-        "network_accuracy": _float("", "accuracy of the network itself"),
+        "accuracy": _float("", "accuracy of the spliced network on images with a label"),
+        "network_accuracy": _float("", "accuracy of the network itself on these"),
+        **N_LABELLED,
         "image_l0": _float("", "mean number of concepts whose presence is not 0 in an image"),
         "concepts_for_80": _float(
             "", "mean number of concepts that cover 80 % of the positive contribution"
@@ -671,9 +680,9 @@ FIDELITY = Schema(
             "ce_recovered", "(ablated - spliced) over (ablated - network's) cross-entropy"
         ),
         **_with_ends("agreement", "share of images with the network's own prediction, spliced"),
-        "network_accuracy": _float64("", "accuracy of the network itself"),
-        "accuracy": _float64("", "accuracy of the spliced network"),
-        "ablated_accuracy": _float64("", "accuracy of the ablated network"),
+        "network_accuracy": _float64("", "accuracy of the network itself on images with a label"),
+        "accuracy": _float64("", "accuracy of the spliced network on these"),
+        "ablated_accuracy": _float64("", "accuracy of the ablated network on these"),
         "normalised_mse": _float64(
             "", "squared error of the reconstruction over that of giving the mean, at all positions"
         ),

@@ -30,7 +30,7 @@ from dashboards.views.concepts.concept_model import channels_note, model_parts
 from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.neurons import is_of_neurons, neurons_note
 from dashboards.views.concepts.passages import strongest_passages, texts_note
-from dashboards.views.parts.parts import Figure, file_name
+from dashboards.views.parts.parts import Figure, file_name, numbers_line
 from dashboards.views.parts.pictures import key_script
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import without_datasets
@@ -93,7 +93,7 @@ def show() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         section = page.choose_view(SECTIONS, "section")
         if section == SECTIONS[0]:
-            st.caption(literal(view.summary_line(numbers)))
+            st.caption(literal(numbers_line(numbers)))
     if section == SECTIONS[1]:
         show_numbers(numbers)
     if is_of_neurons(kept := datasets.statistics(model.concepts)):

@@ -82,7 +82,7 @@ def show_numbers(numbers: Iterable[Number]) -> None:
     with st.container(horizontal=True, gap="medium"):
         for number in numbers:
             meaning = literal(number.meaning) or None
-            st.metric(literal(number.label), literal(number.value), help=meaning, width="content")
+            st.metric(literal(number.title), literal(number.value), help=meaning, width="content")
 
 
 def show_table(table: Table, **options: Any) -> None:

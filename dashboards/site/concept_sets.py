@@ -211,7 +211,7 @@ def about_set(known: ConceptSet) -> Block:
         "count": len(known.concepts),
         "per_part": PER_PART,
         "namer": known.namer,
-        "numbers": [{"name": n.label, "value": n.value, "is": n.meaning} for n in summary],
+        "numbers": [{"name": n.title, "value": n.value, "is": n.meaning} for n in summary],
         "notes": [note for note in notes if note],
         "orders": view.orders_of(known.frame),
         "metrics": [] if known.names is None else known.names["metric"].values.astype(str).tolist(),

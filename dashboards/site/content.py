@@ -133,7 +133,7 @@ def plain(parts: Iterable[Part]) -> Iterator[Mapping[str, Any]]:
             rows = texts.to_numpy().tolist()
             yield {"table": part.title, "columns": list(texts.columns), "rows": rows}
         elif isinstance(part, Numbers):
-            told = [{"name": n.label, "value": n.value, "is": n.meaning} for n in part.numbers]
+            told = [{"name": n.title, "value": n.value, "is": n.meaning} for n in part.numbers]
             yield {"numbers": told}
         elif isinstance(part, Answer | Heading | Note):
             yield {"text": part.text}

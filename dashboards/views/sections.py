@@ -52,6 +52,7 @@ from dashboards.views.concepts.passages import (
 )
 from dashboards.views.concepts.training import sae_parts
 from dashboards.views.parts.charts import bars, lines
+from dashboards.views.parts.measured import of_labelled
 from dashboards.views.parts.parts import (
     Figure,
     Heading,
@@ -353,8 +354,9 @@ def network_parts(cell: str, network: xr.Dataset) -> list[Part]:
     network : xr.Dataset
         Of the schema ``network``.
     """
+    of = of_labelled(network)
     numbers = [
-        Number("test accuracy", share_text(float(network["test_accuracy"])), "fraction"),
+        Number("accuracy", share_text(float(network["test_accuracy"])), "fraction", of),
         Number("test images", f"{network.sizes['image']:,}"),
         Number("classes", f"{network.sizes['class']:,}"),
         Number("parameters", f"{int(network['parameters']):,}", "trained values"),
@@ -389,10 +391,10 @@ def _conversion(cell: str, network: xr.Dataset) -> list[Part]:
             "value": np.concatenate([ends[0], network["conversion_accuracy"].values, ends[1]]),
         }
     )
-    chart = bars(frame, x_title="accuracy on the test images", domain=(0, 1), form=".1%")
+    title = f"accuracy {of_labelled(network)}"
+    chart = bars(frame, x_title=title, domain=(0, 1), form=".1%")
     accuracy = network["epoch_accuracy"].values.astype(np.float64)
     by_epoch = pd.DataFrame({"epoch": np.arange(1, len(accuracy) + 1), "accuracy": accuracy})
-    title = "accuracy on the test images"
     curve = lines(by_epoch, x="epoch", y="accuracy", x_title="epoch", y_title=title, height=220)
     return [
         Figure(file_name(cell, "conversion"), chart, "From the original to a B-cos network"),

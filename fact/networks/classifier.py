@@ -72,6 +72,7 @@ def finish_training(
             "prediction": ("image", prediction),
             "loss": ("pass", np.asarray(losses)),
             "test_accuracy": float(right.mean()) if len(right) else float("nan"),
+            "n_labelled": np.int64(known.sum()),
             "parameters": sum(parameter.numel() for parameter in network.module.parameters()),
         },
         {

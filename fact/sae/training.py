@@ -82,6 +82,7 @@ def train_sae(config: SAEConfig, inputs: Inputs, run: Run) -> xr.Dataset | None:
     training.run(accuracy, held_out_samples)
     training.trainer.sae.to_dataset().to_netcdf(run.attach("final.nc"), engine="h5netcdf")
     trained = training.dataset(accuracy(None), held_out_samples)
+    trained = trained.assign(n_held_out=np.int64(len(accuracy.ids)))
     return trained.assign_attrs(accuracy.match.attributes())
 
 

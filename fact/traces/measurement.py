@@ -216,6 +216,7 @@ def concept_statistics(parts: Iterable[xr.Dataset]) -> xr.Dataset:
             "coverage": ("rank", sums["curve"] / with_positive),
             "accuracy": sums["correct"] / labelled,
             "network_accuracy": sums["correct_alone"] / labelled,
+            "n_labelled": np.int64(sums["labelled"]),
             "image_l0": float(sums["nonzero"] / images),
             "concepts_for_80": sums["needed"] / with_positive,
             "alive_share": float((contributing > 0).mean()),

@@ -25,6 +25,7 @@ from registry.catalog.notes import ARCHIVED, NoteSubject, run_subject
 from registry.catalog.runs import RunView, is_run, source_diff
 from registry.commands.tasks import HELP, project_here, root_here
 from registry.declare.declaration import PROJECT_VARIABLE
+from registry.declare.stage import find_stage
 from registry.mongo import server
 from registry.mongo.database import DatabaseError, connect
 from registry.mongo.projector import Synced
@@ -168,15 +169,25 @@ def show(run: str, whole_console: bool, as_json: bool, all_projects: bool) -> No
         click.echo(console, nl=not console.endswith("\n"))
         return
     _print_facts(view)
+    meanings = {"result": _meanings(view)}
     for title, values in (("configuration", view.config), ("result", view.result)):
         if values:
             out.print(f"\n[bold]{title}[/bold]")
-            print_table(("", ""), ((key, exact(value)) for key, value in values.items()))
+            told = meanings.get(title, {})
+            rows = ((key, exact(value), told.get(key, "")) for key, value in values.items())
+            print_table(("", "", ""), rows)
     trace = catalog.trace(view)
     lines = (trace or catalog.console(view)).rstrip().splitlines()
     if lines:
         out.print(f"\n[bold]{'traceback' if trace else 'console'}[/bold]")
         click.echo("\n".join(lines[-CONSOLE_LINES:] if trace else both_ends(lines)))
+
+
+def _meanings(view: RunView) -> dict[str, str]:
+    """Return what the results of a run are, as its stage declares them; none of unknown stages."""
+    stage = find_stage(view.stage)
+    known = {} if stage is None else stage.output.variables
+    return {name: variable.long_name for name, variable in known.items()}
 
 
 def both_ends(lines: list[str]) -> list[str]:

@@ -31,6 +31,7 @@ from dashboards.views.concepts.concepts import (
     with_noted,
 )
 from dashboards.views.concepts.labels import best_names
+from dashboards.views.parts.parts import numbers_line
 from dashboards.views.parts.pictures import thumbnail, veil
 from dashboards.views.runs.settings import cells_of, first_made
 from registry.catalog.access import Catalog
@@ -65,6 +66,21 @@ def test_the_summary_names_units_and_leaves_out_what_is_absent() -> None:
     without = summary(dataset.drop_vars(["accuracy", "image_l0"]))
     assert len(without) == len(numbers) - 2
     assert all(number.meaning for number in without)
+
+
+def test_accuracies_say_of_which_images_they_are_and_a_line_says_it_once() -> None:
+    dataset = fabricate.concepts()
+    spliced, alone, *_ = summary(dataset)
+    of = f"of {dataset.sizes['image']} test images"
+    assert spliced.title == f"accuracy, spliced, {of}"
+    assert numbers_line([spliced, alone]) == (
+        f"accuracy, spliced 81.2 % {of} · accuracy, network {alone.value}"
+    )
+    some = dataset.assign(label=dataset["label"].where(dataset["image"] != dataset["image"][0], -1))
+    assert summary(some)[0].of == f"of {dataset.sizes['image'] - 1} labelled test images"
+    assert not [number.of for number in summary(dataset)[2:] if number.of]
+    untold = dataset.assign_coords(image=np.arange(dataset.sizes["image"]).astype(str))
+    assert summary(untold)[0].of == f"of {dataset.sizes['image']} images"
 
 
 def test_contributions_that_are_an_approximation_say_so_beside_the_number() -> None:

@@ -253,12 +253,29 @@ def test_statuses_and_sizes_are_summed_up() -> None:
 def test_results_of_a_kind_come_first_in_words() -> None:
     result = {"scale": 20.4, "k": 8, "best_accuracy": 0.9934, "final_dead": 1, "never_firing": 0}
     own = view(1, result=result, output={"schema": "sae"})
-    assert headline_text(own) == "accuracy, spliced 99.3 %; dead 1"
+    assert headline_text(own) == "accuracy, spliced 99.3 % of held-out images; dead 1"
     assert runs_frame([row_of(own)], ["results"])["results"].tolist() == [headline_text(own)]
     assert headline(view(1, result=result, output={"schema": "another"})) == []
     assert headline(view(1, result={"best_accuracy": "odd"}, output={"schema": "sae"})) == []
     odd = headline(view(1, result={"best_accuracy": math.nan}, output={"schema": "sae"}))
     assert [number.value for number in odd] == ["–"]
+
+
+def test_accuracies_of_a_run_say_on_which_images_they_were_measured() -> None:
+    def told(schema: str, result: dict[str, Any], images: int = 100, **config: Any) -> str:
+        output = {"schema": schema, "sizes": {"image": images}}
+        return headline_text(view(1, result=result, config=config, output=output))
+
+    both = {"accuracy": 0.9, "network_accuracy": 0.91, "alive_share": 0.5}
+    line = told("concepts", {**both, "n_labelled": 100}, split="test")
+    assert line == "accuracy, spliced 90 % of 100 test images; of the network 91 %; alive 50 %"
+    line = told("concepts", {**both, "n_labelled": 80}, split="val")
+    assert line.startswith("accuracy, spliced 90 % of 80 labelled val images; of the network 91 %;")
+    assert told("concepts", both, split="test").startswith("accuracy, spliced 90 % of test images;")
+    line = told("network", {"test_accuracy": 0.5, "n_labelled": 1}, 1, test_split="test")
+    assert line == "accuracy 50 % of 1 test image"
+    line = told("sae", {"best_accuracy": 0.75, "n_held_out": 60})
+    assert line == "accuracy, spliced 75 % of 60 held-out images"
 
 
 @pytest.mark.parametrize("schema", HEADLINES)

@@ -63,6 +63,7 @@ def test_a_network_has_numbers_and_figures() -> None:
     parts = network_parts("x", fabricate_concepts.network())
     assert isinstance(parts[0], Numbers)
     assert [number.value for number in parts[0].numbers] == ["80 %", "6", "3", "12,345"]
+    assert parts[0].numbers[0].title == "accuracy, of 5 labelled test images"
     assert [type(part) for part in parts[1:]] == [Figure, Figure]
 
 

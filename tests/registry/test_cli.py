@@ -477,7 +477,7 @@ def test_show(lab: Lab) -> None:
     assert ["cell", "mean"] in told
     assert ["inputs", f"scaled: twice ({lab.outcomes['twice'].uid})"] in told
     assert ["offset", "0.0"] in told
-    assert ["mean", "4.333333333333333"] in told
+    assert ["mean", "4.333333333333333", "mean of all values"] in told
     twice = str(lab.outcomes["twice"].uid)
     assert printed("show", twice, "--console") == "scaling by 2.0\n"
     assert printed("show", twice).endswith("\nconsole\nscaling by 2.0\n")

@@ -15,6 +15,7 @@ from dashboards.views.concepts.labels import CONSENSUS
 from dashboards.views.concepts.neurons import is_of_neurons
 from dashboards.views.concepts.training import training_figures
 from dashboards.views.parts.charts import GREY, bars, binned, histogram, layers, lines, named_rule
+from dashboards.views.parts.measured import of_images, split_of
 from dashboards.views.parts.parts import Figure, Note, Part, Table, file_name, frame_of
 from dashboards.views.parts.text import number_text
 from evals.naming.tables import NAMERS
@@ -187,9 +188,11 @@ def density_figure(cell: str, fidelity: xr.Dataset) -> Figure:
 
 def fidelity_table(cell: str, fidelity: xr.Dataset) -> Table:
     """Return what the network says with concepts in the layer's place, beside itself."""
-    ablation, images = fidelity["ablation"].item(), int(fidelity["n_images"])
+    ablation = fidelity["ablation"].item()
+    of = of_images(int(fidelity["n_images"]), split_of(fidelity))
+    labelled = f"{int(fidelity['n_labelled']):,} of them with a label"
     note = (
-        f"Of {counted(images, 'image')}; ablated: {ABLATIONS.get(ablation, ablation)}. Recovered: "
+        f"{of.capitalize()}, {labelled}; ablated: {ABLATIONS.get(ablation, ablation)}. Recovered: "
         "0 % "
         "where concepts do no better than the ablated layer, 100 % where they do as well as the "
         "layer itself."

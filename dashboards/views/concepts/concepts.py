@@ -15,6 +15,7 @@ from dashboards.views.concepts.exactness import APPROXIMATE, MARK, exactness_not
 from dashboards.views.concepts.image_choice import class_name
 from dashboards.views.concepts.labels import CONSENSUS
 from dashboards.views.concepts.neurons import MARK as MARK_OF_NEURONS
+from dashboards.views.parts.measured import of_labelled
 from dashboards.views.parts.parts import (
     PICTURE,
     Number,
@@ -109,17 +110,12 @@ TABLE_COLUMNS = {
 
 def summary(concepts: xr.Dataset) -> list[Number]:
     """Return the numbers that describe a concept model as a whole; absent ones are left out."""
-    numbers = numbers_of(concepts, SUMMARY, FRACTIONS)
+    numbers = numbers_of(concepts, SUMMARY, FRACTIONS, of_labelled(concepts))
     if is_exact(concepts):
         return numbers
     marked = {SUMMARY[name][0] for name in OF_CONTRIBUTIONS}
     numbers = [replace(n, value=f"≈ {n.value}") if n.label in marked else n for n in numbers]
     return [*numbers, Number("contributions", "approximate", exactness_note(concepts))]
-
-
-def summary_line(numbers: Sequence[Number]) -> str:
-    """Return numbers in one line: ``accuracy 91 % · concepts per image 51.4``."""
-    return " · ".join(f"{number.label} {number.value}" for number in numbers)
 
 
 def concepts_frame(

@@ -10,13 +10,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.views.parts.charts import lines
+from dashboards.views.parts.measured import HELD_OUT, of_images
 from dashboards.views.parts.parts import Figure, Numbers, Part, file_name, numbers_of
 from dashboards.views.runs.curves import MOST_POINTS, thin
 from registry.wording import counted
 
-TRAINING, HELD_OUT = "training", "held-out images"
+TRAINING, HELD_OUT_IMAGES = "training", "held-out images"
 SAE_NUMBERS = {
-    "best_accuracy": ("accuracy, spliced", "of the network with the SAE, on held-out images"),
+    "best_accuracy": ("accuracy, spliced", "of the network with the SAE in place of the layer"),
     "network_accuracy": ("accuracy, network", "of the network itself, on the same images"),
     "final_explained_variance": ("explained variance", "fraction, in the last epoch"),
     "final_dead": ("dead concepts", "not fired for half an epoch, at the end"),
@@ -58,7 +59,9 @@ def sae_parts(cell: str, sae: xr.Dataset) -> list[Part]:
     sae : xr.Dataset
         Of the schema ``sae``; encoder and decoder are not read.
     """
-    return [Numbers(numbers_of(sae, SAE_NUMBERS, SAE_FRACTIONS)), *training_figures(cell, sae)]
+    of = of_images(int(sae["n_held_out"]) if "n_held_out" in sae else None, HELD_OUT)
+    numbers = numbers_of(sae, SAE_NUMBERS, SAE_FRACTIONS, of)
+    return [Numbers(numbers), *training_figures(cell, sae)]
 
 
 def training_figures(cell: str, sae: xr.Dataset) -> list[Figure]:
@@ -70,14 +73,14 @@ def training_figures(cell: str, sae: xr.Dataset) -> list[Figure]:
             series[TRAINING] = _points(sae["step"].values, sae[name].values)
         if (held_out := f"held_out_{name}") in sae:  # NaN within an epoch
             ends = sae[held_out].dropna("step")
-            series[HELD_OUT] = _points(ends["step"].values, ends.values)
+            series[HELD_OUT_IMAGES] = _points(ends["step"].values, ends.values)
         if series:
             figures.append(_curves(cell, name, series, title, y_title))
     if "held_out_accuracy" not in sae:  # one that was imported
         return figures
     evaluated = _points(sae["evaluated_step"].values, sae["held_out_accuracy"].values)
     title, y_title = "Accuracy of the spliced network", "fraction of images"
-    return [*figures, _curves(cell, "accuracy", {HELD_OUT: evaluated}, title, y_title)]
+    return [*figures, _curves(cell, "accuracy", {HELD_OUT_IMAGES: evaluated}, title, y_title)]
 
 
 def _points(steps: NDArray[np.integer], values: NDArray[np.generic]) -> pd.DataFrame:
@@ -99,6 +102,6 @@ def _curves(
         looks["domain"] = 0.0, max(1.0, float(points["value"].max()))
     chart = lines(points, x="step", y="value", x_title="updates", series=list(series), **looks)
     told = [f"{counted(left_out, 'value is', 'values are')} not finite."] if left_out else []
-    told += [f"On {HELD_OUT}."] if list(series) == [HELD_OUT] else []
+    told += [f"On {HELD_OUT_IMAGES}."] if list(series) == [HELD_OUT_IMAGES] else []
     told += [COUNTS[name]] if name in COUNTS else []
     return Figure(file_name(cell, name), chart, title, " ".join(told))

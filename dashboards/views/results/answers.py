@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dashboards.views.parts.measured import of_images, split_of
 from dashboards.views.parts.text import number_text, share_text
 from evals.naming.verdicts import ABOVE, AT_CHANCE, UNDECIDED, UNTESTED, chance_of
 from evals.sanity.protocol import DECISIVE, FAILS, FORMS, PASSES, THEORETICAL
@@ -168,14 +169,15 @@ def fidelity(own: xr.Dataset) -> str:
     around = interval_text(numbers["agreement_low"], numbers["agreement_high"], share_text)
     agree = (
         "With concepts in a layer's place, the network says the same in "
-        f"{share_text(numbers['agreement'])} of {counted(int(own['n_images']), 'image')}"
+        f"{share_text(numbers['agreement'])} {of_images(int(own['n_images']), split_of(own))}"
         f"{_brackets(around)}"
     )
     others = []
     if not np.isnan(numbers["accuracy"]):
         before = share_text(float(own["network_accuracy"]))
+        right = share_text(numbers["accuracy"])
         others.append(
-            f"it is right in {share_text(numbers['accuracy'])} of those with a label, the network "
+            f"it is right in {right} of the {int(own['n_labelled']):,} with a label, the network "
             f"itself in {before}"
         )
     if not np.isnan(kept := float(own["kl_recovered"])):

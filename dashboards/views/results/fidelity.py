@@ -10,6 +10,7 @@ import xarray as xr
 
 from dashboards.views.concepts.concept_model import DENSITIES, density_figure, fidelity_table
 from dashboards.views.parts.charts import bars, cloud, dots
+from dashboards.views.parts.measured import of_counted
 from dashboards.views.parts.parts import Figure, Note, Part, Table
 from dashboards.views.parts.text import share_text
 from dashboards.views.results import answers, view
@@ -54,6 +55,7 @@ def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
     if len(settings) == 1:
         chart = bars(kept_frame(settings[0].own), x_title="fraction", mark="layer ablated")
         note += " Ticks: the same with the layer ablated, which counts as nothing recovered."
+        note += f" Accuracies {of_counted(settings[0].own)}."
         yield settings[0].figure("kept", chart, "What is left with concepts in place", note)
         return
     rows = pd.concat([fraction_frame(at.own).assign(label=at.cell) for at in settings])
@@ -191,6 +193,7 @@ VIEW = view.ResultView(
             lambda own: float(own["network_accuracy"] - own["accuracy"]),
             "+.1%",
             "of the network itself minus that of the spliced one",
+            of_counted,
         ),
         view.Headline("explained variance", "explained_variance", ".1%", "at all positions"),
         view.Headline("L0", "l0", ".1f", "concepts active at a position, mean"),

@@ -10,6 +10,7 @@ import xarray as xr
 
 from dashboards.views.concepts.exactness import exactness_note
 from dashboards.views.parts.charts import cloud, dots, lines
+from dashboards.views.parts.measured import of_images, split_of
 from dashboards.views.parts.parts import Figure, Note, Part
 from dashboards.views.results import answers, view
 from dashboards.views.results.menu import MENU
@@ -154,7 +155,9 @@ def _curve(at: view.Setting, measure: str, curve: str) -> Figure:
         domain=_domain(measure),
         height=340,
     )
-    note = f"{meaning} Bands: 95 % intervals over images."
+    of = of_images(int(at.own["n_images"]), split_of(at.own))
+    among = ", those with a label" if measure == "accuracy" else ""
+    note = f"{meaning} Means {of}{among}; bands: 95 % intervals."
     return at.figure(f"{curve} {measure}", chart, title, note)
 
 

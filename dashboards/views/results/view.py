@@ -180,12 +180,15 @@ class Headline:
         A format of Python; "" for three significant digits.
     meaning : str or callable
         What it means, or a function of the dataset that says it.
+    of : callable
+        Says of a dataset on what it was measured.
     """
 
     label: str
     value: str | Callable[[xr.Dataset], Any]
     form: str = ""
     meaning: str | Callable[[xr.Dataset], str] = ""
+    of: Callable[[xr.Dataset], str] = lambda _: ""
 
     def number(self, own: xr.Dataset) -> Number | None:
         """Return it for a dataset; None if the dataset has no such number."""
@@ -194,7 +197,7 @@ class Headline:
             return None
         value = np.asarray(value).item()
         meaning = self.meaning if isinstance(self.meaning, str) else self.meaning(own)
-        return Number(self.label, _shown(value, self.form), meaning)
+        return Number(self.label, _shown(value, self.form), meaning, self.of(own))
 
 
 def _shown(value: Any, form: str) -> str:

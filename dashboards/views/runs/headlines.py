@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from dashboards.views.parts.parts import Number
+from dashboards.views.parts.measured import ACCURACIES, HELD_OUT, of_images
+from dashboards.views.parts.parts import Number, numbers_line
 from dashboards.views.parts.text import number_text, share_text
 from registry.catalog.runs import RunView
 
@@ -51,7 +53,7 @@ HEADLINES: Mapping[str, Mapping[str, tuple[str, bool]]] = {
         "consensus_above_chance_share": ("of these above chance", True),
         "n_voting": ("voters", False),
     },
-    "network": {"test_accuracy": ("test accuracy", True), "parameters": ("parameters", False)},
+    "network": {"test_accuracy": ("accuracy", True), "parameters": ("parameters", False)},
     "sae": {
         "best_accuracy": ("accuracy, spliced", True),
         "network_accuracy": ("of the network", True),
@@ -78,16 +80,34 @@ def headline(run: RunView) -> list[Number]:
         One that made a dataset of a schema of ours; nothing is known of others.
     """
     known = HEADLINES.get(str(run.output.get("schema", "")), {})
+    of = dict.fromkeys(ACCURACIES, _of(run)) if known else {}
     return [
-        Number(label, _said(run.result[key], is_share))
+        Number(label, _said(run.result[key], is_share), of=of.get(key, ""))
         for key, (label, is_share) in known.items()
         if _is_number(run.result.get(key))
     ]
 
 
 def headline_text(run: RunView) -> str:
-    """Return the same as one text: ``accuracy, spliced 98.9 %; dead 3``; "" where there is none."""
-    return "; ".join(f"{number.label} {number.value}" for number in headline(run))
+    """Return the same as one text: ``accuracy, spliced 98.9 % of 60 held-out images; dead 3``.
+
+    "" where there is none.
+    """
+    return numbers_line(headline(run), "; ")
+
+
+def _of(run: RunView) -> str:
+    """Return on which images the accuracies of a run were measured."""
+    if run.output.get("schema") == "sae":
+        return of_images(_count(run.result.get("n_held_out")), HELD_OUT)
+    split = str(run.config.get("test_split") or run.config.get("split") or "")
+    count, sizes = _count(run.result.get("n_labelled")), run.output.get("sizes")
+    every = _count(sizes.get("image")) if isinstance(sizes, Mapping) else None
+    return of_images(count, split, None not in (count, every) and count != every)
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if _is_number(value) and math.isfinite(value) else None
 
 
 def _is_number(value: Any) -> bool:

@@ -15,7 +15,7 @@ AVERAGED = registry.Schema(
     1,
     "The mean of scaled numbers",
     coords={},
-    variables={"mean": registry.Variable((), "float", "mean")},
+    variables={"mean": registry.Variable((), "float", "mean of all values")},
 )
 
 

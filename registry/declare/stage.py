@@ -308,9 +308,17 @@ class Stage:
     def _import_main(self) -> StageMain:
         if self.main_path is None:
             raise StageError(f"stage {self.name!r} has no main function; name or decorate one")
-        main = _named(self.main_path)
+        module, _, name = self.main_path.partition(":")
+        try:
+            main = _named(self.main_path)
+        except ModuleNotFoundError as error:
+            if error.name and f"{module}.".startswith(f"{error.name}."):
+                raise StageError(
+                    f"stage {self.name!r} is done by {self.main_path!r}, and there is no module "
+                    f"{error.name!r}: put its file back, or change `main` of the stage"
+                ) from error
+            raise
         if not callable(main):
-            module, _, name = self.main_path.partition(":")
             raise StageError(f"stage {self.name!r}: module {module!r} has no function {name!r}")
         return cast(StageMain, main)
 

@@ -449,21 +449,23 @@ def run_job(
     ranks : Ranks, optional
         The processes that run it together, of which this is one.
     """
-    load_plugins(job.project.declaration.project.plugins)  # a worker has loaded none
-    stage, uid = job.task.stage, job.uid
-    run = StageExperiment(
-        stage,
-        job.project,
-        job.task,
-        uid=uid,
-        journal_only=job.journal_only,
-        repeat=job.repeat,
-        away=job.away,
-        noted=noted,
-        on_begin=on_begin,
-        ranks=ranks,
-    )
-    outcome = TaskOutcome(job.name, State.FAILED, uid)
+    outcome = TaskOutcome(job.name, State.FAILED, job.uid)
+    try:
+        load_plugins(job.project.declaration.project.plugins)  # a worker has loaded none
+        run = StageExperiment(
+            job.task.stage,
+            job.project,
+            job.task,
+            uid=job.uid,
+            journal_only=job.journal_only,
+            repeat=job.repeat,
+            away=job.away,
+            noted=noted,
+            on_begin=on_begin,
+            ranks=ranks,
+        )
+    except RefusalError as error:  # its code is gone since it was planned
+        return replace(outcome, message=str(error))
     try:
         result = run.run()
         outcome = replace(outcome, ending=State.COMPLETED, message=run.note, result=result)

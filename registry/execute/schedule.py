@@ -30,6 +30,7 @@ from registry.plan.task import Plan, Task
 from registry.record.journal import STATUS_FILE, journal_root, new_uid
 from registry.record.liveness import journal_status
 from registry.record.states import State
+from registry.suggest import RefusalError
 
 Busy = Literal["wait", "skip", "repeat"]
 
@@ -229,6 +230,9 @@ class _Schedule:
             resolved = planned_task(self.project, task)
         except MissingInputsError as error:
             self._end(task, TaskOutcome(task.title, State.BLOCKED, message=str(error)))
+            return
+        except RefusalError as error:
+            self._end(task, TaskOutcome(task.title, State.FAILED, message=str(error)))
             return
         kept = self._kept(task)
         if not kept and (finished := adopt_finished(self.project, resolved)):

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -79,10 +80,12 @@ def code_of(stage: str, project_root: Path, modules: tuple[str, ...] = ()) -> Co
     Raises
     ------
     StageError
-        If the module has no file.
+        If the module has no file, or its file is gone.
     """
     main = module_file(stage)
     if main is None:
+        if loaded := getattr(sys.modules.get(stage), "__file__", None):
+            raise _gone(Path(loaded), stage)
         raise StageError(f"stage {stage!r} has no source file")
     commit = commit_of(main.parent) or commit_of(project_root)
     files, digest = stage_sources(stage, modules), sources_hash(stage, modules)
@@ -98,8 +101,15 @@ def code_as_loaded(code: Code, stage: str, modules: tuple[str, ...] = ()) -> Cod
         As it was planned.
     stage, modules : str, tuple of str
         As for :func:`code_of`.
+
+    Raises
+    ------
+    StageError
+        If the stage's own file is gone, and this process did not load it.
     """
-    files = _stage_sources(stage, modules, source_text)
+    files = _stage_sources(stage, modules, source_text, _loaded_file)
+    if code.main not in files:
+        raise _gone(code.main, stage)
     return dataclasses.replace(code, files=files, digest=_digest_of(files, source_text))
 
 
@@ -110,9 +120,24 @@ def source_text(path: Path) -> bytes:
 
 
 def file_text(path: Path) -> bytes:
-    """Return a source file as it is now, which is what a run that is planned will load."""
-    stat = path.stat()
-    return _read(path, stat.st_size, stat.st_mtime_ns)
+    """Return a source file as it is now, which is what a run that is planned will load.
+
+    Raises
+    ------
+    StageError
+        If it is gone.
+    """
+    try:
+        stat = path.stat()
+        return _read(path, stat.st_size, stat.st_mtime_ns)
+    except FileNotFoundError as error:
+        raise _gone(path) from error
+
+
+def _gone(path: Path, stage: str = "") -> StageError:
+    """Say which source file is not there any more, and what to do."""
+    of_stage = f" of stage {stage!r}" if stage else ""
+    return StageError(f"the source file {path}{of_stage} is gone: put it back, and run again")
 
 
 @functools.cache
@@ -149,11 +174,14 @@ def stage_sources(module: str, modules: tuple[str, ...] = ()) -> tuple[Path, ...
     tuple of Path
         Sorted, without the framework's own files.
     """
-    return _stage_sources(module, modules, file_text)
+    return _stage_sources(module, modules, file_text, module_file)
 
 
 def _stage_sources(
-    module: str, modules: tuple[str, ...], read: Callable[[Path], bytes]
+    module: str,
+    modules: tuple[str, ...],
+    read: Callable[[Path], bytes],
+    find: Callable[[str], Path | None],
 ) -> tuple[Path, ...]:
     known_by_name = (module, *modules, *plugin_modules())
     roots = {name.split(".")[0] for name in known_by_name} - {"registry"}
@@ -162,7 +190,7 @@ def _stage_sources(
     with _remembered() as look_up:
         while waiting:
             name = waiting.pop()
-            path = module_file(name) if name.split(".")[0] in roots and name not in seen else None
+            path = find(name) if name.split(".")[0] in roots and name not in seen else None
             if path is not None:
                 seen[name] = path
                 is_package = path.name == "__init__.py"
@@ -250,6 +278,14 @@ def module_file(name: str) -> Path | None:
             if file.is_file():
                 return file
     return None
+
+
+def _loaded_file(name: str) -> Path | None:
+    """Return the file of a module, one that is gone too where this process has loaded it."""
+    if (found := module_file(name)) is not None:
+        return found
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return Path(file) if file and loaded_text(file) is not None else None
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:

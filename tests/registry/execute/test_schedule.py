@@ -33,6 +33,7 @@ from registry.store.datasets import open_dataset
 from tests import forked
 from tests.forked import PROGRAM, Forked
 from tests.registry.conftest import Lab
+from tests.registry.lab import average
 from tests.registry.lab.project import edit, write_project
 
 TROUBLE = """
@@ -258,6 +259,30 @@ def test_an_input_that_vanishes_blocks_its_task(
     [outcome] = run_plan(project, plan, runner="here")
     assert outcome.ending is State.BLOCKED
     assert "scaled: 'twice' is damaged (manifest.json is missing)" in outcome.message
+
+
+def test_code_that_vanishes_in_a_suite_fails_its_own_task_with_what_to_do(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "going"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    text = Path(average.__file__).read_text().replace(average.__name__, "going.soon")
+    (folder / "soon.py").write_text(text)
+    needs = 'stage = "going.soon"\nneeds = { scaled = "twice" }\n'
+    write_project(fresh, f"\n[experiments.soon]\n{needs}")
+    project = open_project(fresh)
+
+    class Removing(Listener):
+        def ended(self, task: Task, outcome: TaskOutcome) -> None:
+            (folder / "soon.py").unlink(missing_ok=True)
+
+    outcomes = run(project, "soon", "mean", watcher=Removing())
+    gone = outcomes.pop("soon")
+    assert gone.ending is State.FAILED
+    assert gone.message.startswith(f"the source file {folder / 'soon.py'} of stage 'going.soon'")
+    assert outcomes and all(other.is_good for other in outcomes.values()), "the others went on"
 
 
 def test_there_is_at_least_one_worker(fresh: Path) -> None:

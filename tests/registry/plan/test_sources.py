@@ -7,11 +7,21 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from registry import loaded
+from registry.declare.faults import StageError
 from registry.plan import sources
-from registry.plan.sources import code_of, commit_of, module_file, sources_hash
+from registry.plan.sources import (
+    code_as_loaded,
+    code_of,
+    commit_of,
+    loaded_sources,
+    module_file,
+    sources_hash,
+)
 
 PACKAGE = {
     "__init__.py": "",
@@ -141,6 +151,28 @@ def test_the_code_of_a_stage(package: str, tmp_path: Path) -> None:
     assert code.commit is None
     with pytest.raises(sources.StageError, match=r"'no\.stage' has no source file"):
         code_of("no.stage", tmp_path)
+
+
+def test_a_source_that_is_gone_is_named_unless_this_process_has_loaded_it(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = f"{package}.noun"
+    planned = code_of(stage, tmp_path)
+    text = planned.main.read_bytes()
+    planned.main.unlink()
+    with pytest.raises(StageError, match=rf"{planned.main} of stage '{stage}' is gone: put it"):
+        code_as_loaded(planned, stage)
+    with pytest.raises(StageError, match=rf"{planned.main} is gone: put it back"):
+        loaded_sources(planned)
+    module = ModuleType(stage)
+    module.__file__ = str(planned.main)
+    monkeypatch.setitem(sys.modules, stage, module)
+    sources.code_of.cache_clear()
+    with pytest.raises(StageError, match=rf"{planned.main} of stage '{stage}' is gone: put it"):
+        code_of(stage, tmp_path)
+    monkeypatch.setitem(loaded._TEXTS, str(planned.main), text)
+    assert code_as_loaded(planned, stage) == planned, "as it was loaded"
+    assert loaded_sources(planned)[planned.main][1] == text
 
 
 def test_packages_are_those_that_running_needs() -> None:

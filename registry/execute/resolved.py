@@ -28,13 +28,17 @@ from registry.record.liveness import note_adoption
 from registry.store.checkpoint import Checkpoint
 from registry.store.manifest import Provenance
 from registry.store.parts import Part, WrittenPart
-from registry.suggest import nearest
+from registry.suggest import RefusalError, nearest
 
 if TYPE_CHECKING:
     from registry.store.shards import ShardWriter
 
 PROGRESS = "progress.json"
 PROGRESS_SECONDS = 0.5
+
+
+class DataChangedError(RefusalError):
+    """Outside data is another than when a task was planned, whose fingerprint is of what it was."""
 
 
 @dataclass(frozen=True)
@@ -145,16 +149,33 @@ def planned_task(project: Project, task: Task, graph: Graph | None = None) -> Re
 
     Raises
     ------
+    DataChangedError
+        If outside data is another than when the task was planned.
     MissingInputsError
         With every input that is not there.
     """
     graph = graph or project.graph
     known = project.fingerprints(graph, task.name)
+    if known[task.name] != task.fingerprint:
+        _tell_changed_data(project, task, known)
     inputs = project.inputs(graph, task.cell, known)
     code = code_of(task.stage, project.root, modules_of(task.cell))
     current = project.store.current_run(task.cell.experiment, task.fingerprint)
     own = task.cell, task.fingerprint, inputs, task.record()
     return ResolvedTask(*own, {}, code, current, task.part)
+
+
+def _tell_changed_data(project: Project, task: Task, known: Mapping[str, str]) -> None:
+    """Raise that data has changed; of data that is gone, its absence tells more."""
+    declared = project.declaration.resources
+    own = {slot: task.cell.needs[slot] for slot in task.resources}
+    if any(project.identity(declared[name])[0] is None for name in own.values()):
+        return
+    changed = [repr(name) for slot, name in own.items() if known[name] != task.inputs[slot]]
+    what = f"the data of {' and '.join(changed)}" if changed else "data that it rests on"
+    raise DataChangedError(
+        f"{what} has changed since this was planned: run again, and what rests on it is made anew"
+    )
 
 
 def adopt_finished(project: Project, task: ResolvedTask) -> str:

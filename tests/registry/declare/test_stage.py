@@ -115,6 +115,13 @@ def test_a_stage_does_its_work_and_says_if_it_has_none() -> None:
     assert made(Inner(steps=9), {}, None) == 9
 
 
+def test_a_stage_whose_work_is_gone_says_which_module() -> None:
+    work = "tests.registry.lab.gone:work"
+    made = Stage("tests.nothing", version=1, config=Inner, needs={}, output=OUTPUT, main=work)
+    with pytest.raises(StageError, match=r"no module 'tests.registry.lab.gone': put its file back"):
+        made(Inner(), {}, None)
+
+
 def test_a_stage_knows_its_module() -> None:
     assert scale.stage.doc.startswith("Multiply numbers by a factor")
     assert scale.stage.settings.rules.runtime == {"sleep", "then"}

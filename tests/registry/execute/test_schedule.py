@@ -282,7 +282,48 @@ def test_code_that_vanishes_in_a_suite_fails_its_own_task_with_what_to_do(
     gone = outcomes.pop("soon")
     assert gone.ending is State.FAILED
     assert gone.message.startswith(f"the source file {folder / 'soon.py'} of stage 'going.soon'")
-    assert outcomes and all(other.is_good for other in outcomes.values()), "the others went on"
+    assert {name for name, other in outcomes.items() if other.is_good} == {"twice", "mean"}
+
+
+FROM_A_FILE = """
+[datasets.more]
+kind = "numbers"
+file = "data.txt"
+
+[experiments.scaled]
+stage = "tests.registry.lab.scale"
+needs = { numbers = "more" }
+
+[experiments.more-mean]
+stage = "tests.registry.lab.average"
+needs = { scaled = "scaled" }
+"""
+
+
+def test_data_that_changes_in_a_suite_is_never_taken_for_what_was_planned(fresh: Path) -> None:
+    file = fresh / "data.txt"
+    file.write_text("1 2")
+    write_project(fresh, FROM_A_FILE)
+    project = open_project(fresh)
+
+    class Changing(Listener):
+        def ended(self, task: Task, outcome: TaskOutcome) -> None:
+            file.write_text("1 2 3")
+
+    outcomes = run(project, "twice", "scaled", "more-mean", watcher=Changing())
+    assert {name: each.ending for name, each in outcomes.items()} == {
+        "twice": State.COMPLETED,
+        "scaled": State.FAILED,
+        "more-mean": State.BLOCKED,
+    }
+    assert outcomes["scaled"].message == (
+        "the data of 'more' has changed since this was planned: run again, and what rests on it "
+        "is made anew"
+    )
+    file.write_text("1 2")
+    assert status(project, "scaled") is State.NEVER, "nothing stands for what was planned"
+    file.write_text("1 2 3")
+    assert all(each.is_good for each in run(project, "more-mean").values())
 
 
 def test_there_is_at_least_one_worker(fresh: Path) -> None:

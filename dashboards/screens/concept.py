@@ -173,8 +173,7 @@ def _nearness(model: datasets.Model, concept: int, other: int) -> list[Number]:
     if not index.is_dense and index.presences().n_read:
         correlation = float(index.presences().correlations(int(slots[0]))[slots[1]])
         words = model.words
-        of = "presences" if words.is_concept else "activations"
-        meaning = f"of their {of} over {words.input}s"
+        meaning = f"of their {words.entries} over {words.input}s"
         found.append(Number("correlation", number_text(correlation), meaning))
     return found
 
@@ -420,7 +419,9 @@ def _presences(
         )
         return
     if index.trouble:
-        st.warning(literal(f"Presences over all images cannot be shown: {index.trouble}"))
+        words = model.words
+        what = f"{words.entries.capitalize()} over all {words.input}s"
+        st.warning(literal(f"{what} cannot be shown: {index.trouble}"))
         return
     if not known.is_whole:
         inputs = counted(known.n_images, model.words.input)
@@ -436,8 +437,7 @@ def _presences(
         st.rerun()
     _show_presences(catalog, model, concept, parts)
     similar = like.most_similar(correlations, kept["concept"].values, slot, SIMILAR_IN_ROW)
-    title = f"Present in the same {model.words.input}s"
-    _similar(model, frame, similar, title, "correlation", concept)
+    _similar(model, frame, similar, model.words.together, "correlation", concept)
 
 
 def _show_presences(

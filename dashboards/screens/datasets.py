@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -457,6 +457,17 @@ def wall(
     return replace(found, title="", note="", below=next(iter(possible), ""))
 
 
+def strongest_rows(
+    concepts: Made,
+    names: Made | None,
+    namer: str,
+    count: int,
+    called: tuple[tuple[int, str], ...] = (),
+) -> list[dict[Hashable, Any]]:
+    """Return the strongest concepts as rows of their table; see :func:`wall`."""
+    return _first_named(statistics(concepts), names, namer, count, called).to_dict("records")
+
+
 def _first_named(
     known: xr.Dataset,
     names: Made | None,
@@ -623,7 +634,8 @@ def map_points(concepts: Made, sae: Made | None, root: str) -> tuple[pd.DataFram
     """
     kept = statistics(concepts)
     source, cells = concepts, _cells(concepts)
-    by = f"by the {words_of(kept).input}s that they are present in"
+    words = words_of(kept)
+    by = f"by their {words.entries} over {words.input}s"
     if sae is not None and directions(sae).shape[1] == kept.sizes["concept"]:
         source, by = sae, "by their directions in the layer"
     elif cells > SMALL_CELLS:

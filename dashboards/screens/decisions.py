@@ -429,7 +429,7 @@ def _strongest(model: Model, terms: Sequence[Term]) -> None:
     if strongest:
         show_part(Pictures(strongest, note="An image in which each of these is strongest."))
     else:
-        st.caption("No pictures drawn.")
+        st.caption("No pictures of these are drawn; a name leads to its concept, with its images.")
 
 
 # -- what if -------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from fact.traces.by_concept import Presences
 from registry.catalog.access import Catalog
 from registry.wording import counted
 
-NOT_READ = "Not all presences are read yet; these are of {}."
+NOT_READ = "Not all {} are read yet; these are of {}."
 LEADS = "A name leads to the decision on the image."
 
 
@@ -64,7 +64,7 @@ def show_examples(
     column, known = column_of(model, concept)
     words = model.words
     if not known.is_whole:
-        st.caption(NOT_READ.format(counted(known.n_read, words.input)))
+        st.caption(NOT_READ.format(words.entries, counted(known.n_read, words.input)))
     if kind == ask.ACROSS:
         groups = ask.across(column, seed=concept, words=words)
     elif kind == ask.RANDOM:

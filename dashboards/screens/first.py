@@ -13,6 +13,7 @@ from dashboards.screens.notes import own_names
 from dashboards.screens.parts import show_numbers, show_part
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
+from dashboards.views.concepts.neurons import words_of
 from dashboards.views.parts.text import literal
 from dashboards.views.runs import chain
 from dashboards.views.runs.one_run import Progress, progress
@@ -28,7 +29,7 @@ HELP = (
     "run next. Click a picture to enlarge it, a name to open its concept."
 )
 MOST_MODELS, MOST_CONCEPTS, MOST_RUNS = 4, 12, 8
-MOST_LINKED = 60
+MOST_LINKED, MOST_NAMED = 60, 6
 REFRESH = "5s"
 NUMBERS = 4
 SEEN = "seen runs"
@@ -131,13 +132,18 @@ def _wall(catalog: Catalog, lineage: Lineage, concepts: datasets.Made) -> None:
     names, gallery = (
         _if_readable(catalog, lineage, concepts.name, schema) for schema in ("names", "gallery")
     )
-    if gallery is None and not datasets.is_of_texts(concepts):
-        st.caption("No pictures drawn yet.")
-        return
     namers = labels.namers_of(datasets.opened(names)) if names else []
     namer = namers[labels.preferred_namer(namers)] if namers else ""
-    link = chain.query("concepts", **concepts.address)
     called = tuple(sorted(own_names(catalog, concepts.run, is_patient=False).items()))
+    if gallery is None and not datasets.is_of_texts(concepts):
+        drawer = maker_of(lineage, concepts.name, "gallery")
+        st.caption(literal(chain.without_pictures_line(drawer, words_of(kept))))
+        with st.container(horizontal=True):
+            for row in datasets.strongest_rows(concepts, names, namer, MOST_NAMED, called):
+                title = literal(" · ".join(view.told(row)))
+                page.link_to("concepts", title, **concepts.address, concept=str(row["concept"]))
+        return
+    link = chain.query("concepts", **concepts.address)
     show_part(datasets.wall(concepts, names, gallery, namer, link, MOST_CONCEPTS, called))
 
 

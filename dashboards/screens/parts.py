@@ -32,10 +32,11 @@ from registry.columns import DURATION, Column
 from registry.wording import told_seconds
 
 ROW, WIDE = 35, 270  # pixels
-PASSAGE = (
-    '<p style="margin: 0.5rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere">{}{}'
-    '<mark style="background: rgba(255, 190, 0, 0.45); color: inherit; font-weight: 600; '
-    'border-radius: 3px; padding: 0 1px">{}</mark><u>{}</u>{}<br><small>{}</small></p>'
+PASSAGE = '<div class="fb-passage">{}{}<br><small>{}</small></div>'
+TEXT = "{}<mark>{}</mark><u>{}</u>{}"
+CUT = (
+    '<details><summary><span class="fb-cut">{}</span> <span class="fb-more">more</span>'
+    '<span class="fb-less">less</span></summary>{}</details>'
 )
 ANSWER = (
     '<p style="margin: 0.5rem 0; font-size: 1.25rem; line-height: 1.45; font-weight: 500; '
@@ -225,11 +226,17 @@ def _pictures(part: Pictures) -> None:
 def _passages(part: Passages) -> None:
     _title(part.title)
     shown = (
-        PASSAGE.format(_heading(one), *map(escape, (*one.texts, one.caption)))
+        PASSAGE.format(_heading(one), passage_html(one), escape(one.caption))
         for one in part.passages
     )
     st.html("".join(shown))
     _footer(part.note)
+
+
+def passage_html(passage: Passage) -> str:
+    """Return a text with its token marked, escaped; a long one is cut until it is opened."""
+    cut, whole = (TEXT.format(*map(escape, one.texts)) for one in (passage.cut(), passage))
+    return whole if cut == whole else CUT.format(cut, whole)
 
 
 def _heading(passage: Passage) -> str:

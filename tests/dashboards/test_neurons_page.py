@@ -16,8 +16,15 @@ from streamlit.testing.v1 import AppTest
 from dashboards.server.image_reader import ImageReader
 from dashboards.views.concepts.concepts import about, concepts_frame, noun, orders_of, tiles
 from dashboards.views.concepts.exactness import shown_below
-from dashboards.views.concepts.neurons import as_concepts, why_no_decisions, with_statistics
+from dashboards.views.concepts.neurons import (
+    OF_TEXTS,
+    as_concepts,
+    why_no_decisions,
+    with_statistics,
+    words_of,
+)
 from dashboards.views.parts.pictures import PLACE
+from dashboards.views.runs.chain import without_pictures_line
 from dashboards.views.sections import gallery_parts, neurons_parts
 from fact import schemas
 from fact.traces.by_concept import read_alone, read_presences
@@ -102,7 +109,8 @@ def test_the_page_of_concepts_shows_neurons_with_their_images(
     assert "Images with the largest activation. Below each: ≈ the image, faded" in text
     assert "contribution" not in frames(page)[0]
     assert "How strongly it is active" in text
-    assert "Present in the same images" in text
+    assert "Strong in the same images" in text
+    assert "resent in" not in text, "a neuron is nowhere absent"
     page = open_page(neurons, "concepts", {"concept": "3", "side": "Lowest"})
     assert "this neuron is nowhere below 0" in told(page)
     page = open_page(neurons, "concepts", {"concept": "0", "side": "Lowest"})
@@ -111,6 +119,22 @@ def test_the_page_of_concepts_shows_neurons_with_their_images(
     page = open_page(neurons, "concepts", {"section": "The whole model"})
     assert not page.exception
     assert "What the network knows" in told(page)
+
+
+def test_the_first_page_leads_to_neurons_without_pictures(open_page: Open, tmp_path: Path) -> None:
+    project = fabricate.declare(tmp_path / "bare", DECLARATION)
+    uid = run_uid("toy-neurons", 0)
+    fabricate.store(project, "toy-neurons", activations(), schemas.ACTIVATIONS, uid)
+    page = open_page(project, "")
+    assert not page.exception
+    text = told(page).replace("\\", "")
+    assert "toy-neuron-gallery has not drawn them yet. The page of each neuron shows the" in text
+    assert "images of its largest activations" in text
+    links = [link.proto.label.replace("\\", "") for link in page.get("page_link")]
+    best = int(np.nanmax(activations()["activation"].values, axis=0).argmax())
+    assert links[0] == f"{NAMES[best]} · neuron {best}"
+    line = without_pictures_line("", words_of(xr.Dataset({"own_name": "x"})))
+    assert line.startswith("No pictures here: nothing draws them (fact.draw_concepts does).")
 
 
 def test_neurons_explain_no_decision_and_the_page_says_what_does(
@@ -129,15 +153,33 @@ def test_neurons_explain_no_decision_and_the_page_says_what_does(
         for name, config in (("channels", {"layer": "layer3", "split": "val"}), ("logits", {}))
     )
     lineage = cast(Lineage, SimpleNamespace(entries={"channels": channels, "logits": logits}))
-    declared = tomllib.loads("\n".join(why_no_decisions(channels, lineage).commands))
+    declared = tomllib.loads("\n".join(why_no_decisions(channels, lineage).lines))
     own = declared["experiments"]["channels-contributions"]
     assert own.pop("config") == {"layer": "layer3", "split": "val"}
     assert own == {"stage": "fact.measure_channels", "needs": needs}
-    assert 'layer = "layer3"' in why_no_decisions(logits, lineage).commands[-1]
+    assert 'layer = "layer3"' in why_no_decisions(logits, lineage).lines[-1]
     alone = cast(Lineage, SimpleNamespace(entries={}))
-    assert 'layer = "NAME OF A LAYER"' in why_no_decisions(logits, alone).commands[-1]
+    assert 'layer = "NAME OF A LAYER"' in why_no_decisions(logits, alone).lines[-1]
     tokens = replace(channels, needs={"texts": "stories", "model": "gpt2"})
-    assert why_no_decisions(tokens, alone).commands == ()
+    assert why_no_decisions(tokens, alone).lines == ()
+
+
+def test_of_a_language_model_the_page_says_what_can_be_had_instead() -> None:
+    made = {"stage": "fact.collect_next_tokens", "provides": "next_tokens"}
+    needs = {"texts": "stories", "model": "gpt2"}
+    tokens = Entry("tokens", "tokens", "tokens", config={"layer": ""}, needs=needs, **made)
+    alone = cast(Lineage, SimpleNamespace(entries={}))
+    found = why_no_decisions(tokens, alone)
+    assert found.reason.startswith(OF_TEXTS)
+    assert "with an SAE in it or without" in OF_TEXTS
+    declared = tomllib.loads("\n".join(found.lines))
+    assert declared["experiments"]["tokens-channels"] == {
+        "stage": made["stage"],
+        "needs": needs,
+        "config": {"layer": "NAME OF A LAYER"},
+    }
+    of_channels = why_no_decisions(replace(tokens, config={"layer": "h.0"}), alone)
+    assert (of_channels.reason, of_channels.lines) == (OF_TEXTS, ())
 
 
 def test_statistics_of_neurons_are_those_of_numpy_and_names_stand_beside() -> None:

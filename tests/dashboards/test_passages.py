@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from html import unescape
+from html import escape, unescape
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,12 @@ import pytest
 
 from dashboards.report import render
 from dashboards.screens import datasets
+from dashboards.screens.parts import passage_html
 from dashboards.views.concepts import passages as view
 from dashboards.views.concepts.concepts import concepts_frame
 from dashboards.views.concepts.examples import ACROSS
 from dashboards.views.concepts.neurons import MARK
-from dashboards.views.parts.parts import Passages
+from dashboards.views.parts.parts import SIDE, Passage, Passages
 from dashboards.views.parts.text import number_text, visible
 from dashboards.views.sections import sections_of
 from registry.catalog.access import open_catalog
@@ -73,6 +74,37 @@ def test_the_page_shows_texts_with_the_token_marked(open_page: Open, tokens: Pro
     assert table["count"].tolist() == [4, 2, 1]
 
 
+def test_long_texts_are_cut_between_words_until_they_are_opened() -> None:
+    words = " word" * 40
+    long = Passage(f"…{words}", " the", " cat", f"{words}…", "test/0: probability 0.5")
+    cut = long.cut()
+    assert (cut.token, cut.following, cut.caption) == (long.token, long.following, long.caption)
+    for side, whole in ((cut.before, long.before), (cut.after, long.after)):
+        assert side.strip("…") in whole
+        assert len(side) <= SIDE + 1
+        assert set(side.strip("…").split()) == {"word"}, "no word is broken"
+    assert cut.before.startswith("…")
+    assert cut.after.endswith("…")
+    assert cut.cut() == cut
+    short = Passage("a " * 20, " the", " cat", "")
+    assert short.cut() == short
+    assert len(Passage("", "x", "y", "z" * 200).cut().after) == SIDE + 1, "one word may be"
+
+
+def test_a_cut_text_opens_to_the_whole_and_a_short_one_has_nothing_to_open(
+    open_page: Open, tokens: Project
+) -> None:
+    long = Passage("", "<b>", " cat", " <i>" * 60)
+    shown = passage_html(long)
+    assert shown.count("<details>") == shown.count("<summary>") == 1
+    assert shown.endswith(f"{escape(long.after)}</details>")
+    assert "<i>" not in shown
+    page = open_page(tokens, "concepts", {"concept": "1"})
+    texts = " ".join(one.proto.body for one in page.get("html"))
+    assert texts.count('class="fb-passage"') == 4
+    assert "<details>" not in texts
+
+
 def test_channels_of_a_layer_have_the_same_page(open_page: Open, tokens: Project) -> None:
     page = open_page(tokens, "concepts", {"cell": "units", "concept": "1"})
     assert not page.exception
@@ -106,7 +138,7 @@ def test_neurons_of_texts_have_what_concepts_have(
     assert not page.exception
     text = told(page).replace("\\", "")
     assert f"Strongest quarter: {what} " in text
-    for part in ("Over 14 positions", "see positions of it", "Present in the same positions"):
+    for part in ("Over 14 positions", "see positions of it", "Strong at the same positions"):
         assert part in text
     assert "by_sequence = true" in text, "the lines that would name them"
     assert re.search(r"Both: \d positions?", text)

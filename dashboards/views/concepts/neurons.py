@@ -45,6 +45,20 @@ class Words:
             return "in which it is present"
         return f"where its {self.strength} is not 0"
 
+    @property
+    def together(self) -> str:
+        """What others have in common with one that they correlate with."""
+        if self.is_concept:
+            return f"Present in the same {self.input}s"
+        return f"Strong {'at' if self.input == 'position' else 'in'} the same {self.input}s"
+
+    @property
+    def entries(self) -> str:
+        """What is kept of it over all inputs, in the plural."""
+        return {"presence": "presences", "probability": "probabilities"}.get(
+            self.strength, f"{self.strength}s"
+        )
+
 
 CONCEPTS = Words()
 
@@ -124,6 +138,8 @@ def why_no_decisions(entry: Entry, lineage: Lineage) -> Advice:
         What was made from what.
     """
     title = f"{entry.title} has activations, and no contributions"
+    if entry.provides == "next_tokens":
+        return _of_a_language_model(entry, title)
     network, images = entry.needs.get("network", ""), entry.needs.get("images", "")
     if not (network and images):
         told = "Decisions are logits of a network of images, as sums over concepts of a layer."
@@ -140,7 +156,29 @@ def why_no_decisions(entry: Entry, lineage: Lineage) -> Advice:
     )
     what = "Channels of a layer, taken for concepts, add up to logits"
     told = f"{what}, exactly or in an approximation. In experiments.toml:"
-    return Advice(title, told, lines)
+    return Advice(title, told, lines=lines)
+
+
+OF_TEXTS = (
+    "Decisions are logits of a network of images, as sums over concepts of a layer; of a language "
+    "model nothing measures such sums, with an SAE in it or without. What can be had of it: the "
+    "texts where each neuron is strongest, across its range and at random, its label and names "
+    "scored on texts that were held out, with the checks of these names."
+)
+
+
+def _of_a_language_model(entry: Entry, title: str) -> Advice:
+    """Return why no logit of a language model is a sum, and what there is instead."""
+    if entry.config.get("layer"):
+        return Advice(title, OF_TEXTS)
+    needs = ", ".join(f"{slot} = {json.dumps(name)}" for slot, name in entry.needs.items())
+    lines = (
+        f"[experiments.{entry.experiment}-channels]",
+        f"stage = {json.dumps(entry.stage)}",
+        f"needs = {{ {needs} }}",
+        'config = { layer = "NAME OF A LAYER" }',
+    )
+    return Advice(title, f"{OF_TEXTS} Channels of a layer are neurons too:", lines=lines)
 
 
 def _of_network(lineage: Lineage, network: str) -> list[Entry]:

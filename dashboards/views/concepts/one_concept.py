@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.views.concepts.exactness import APPROXIMATE, MARK, exactness_note, is_exact
-from dashboards.views.concepts.neurons import Words, words_of
+from dashboards.views.concepts.neurons import CONCEPTS, Words, words_of
 from dashboards.views.parts.charts import RANGE, bars, binned, histogram
 from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
 from dashboards.views.parts.text import number_text, share_text
@@ -53,7 +53,7 @@ def presence_parts(
     words = words_of(statistics)
     read, column = presences.n_read, presences.column(index)
     present = column["presence"] != 0
-    found = presence_note(int(present.sum()), read)
+    found = presence_note(int(present.sum()), read, words)
     if not presences.is_whole:
         found += f" {read:,} of {counted(presences.n_images, words.input)} read so far."
     if not len(column):
@@ -110,10 +110,13 @@ def marked_range(event: Any) -> tuple[float, float] | None:
     return (float(min(ends)), float(max(ends))) if ends else None
 
 
-def presence_note(present: int, images: int) -> str:
+def presence_note(present: int, images: int, words: Words = CONCEPTS) -> str:
     """Return in how many images a concept is present, and in which fraction it is not."""
     if not images:
-        return "No images read yet."
+        return f"No {words.input}s read yet."
+    if not words.is_concept:
+        zeros = counted(images - present, words.input)
+        return f"Its {words.strength} is 0 in {zeros} of {images:,}."
     return (
         f"Present in {present:,} of {counted(images, 'image')}; "
         f"its presence is 0 in {share_text(1 - present / images)}."

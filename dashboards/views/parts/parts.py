@@ -25,6 +25,8 @@ PICTURE = "picture"
 """Form of a column of pictures, as ``data:`` addresses; files of numbers leave it out."""
 WIDTH = 640
 """Pixels of a figure in a file, unless its chart says another."""
+SIDE, SLACK = 60, 20
+"""Characters of a text that stand on each side of its token at first; so many more are not cut."""
 
 
 @dataclass(frozen=True)
@@ -289,6 +291,15 @@ class Passage:
     def line(self) -> str:
         """Its text in one line, with the token in ⟦ ⟧."""
         return f"{self.before}⟦{self.token}⟧{self.following}{self.after}"
+
+    def cut(self, most: int = SIDE) -> Passage:
+        """Return it with about so many characters at most on each side, in whole words."""
+        before, after = self.before, self.after
+        if len(before) > most + SLACK:
+            before = "…" + (before[-most:].partition(" ")[2] or before[-most:])
+        if len(after) > most + SLACK:
+            after = (after[:most].rpartition(" ")[0] or after[:most]) + "…"
+        return replace(self, before=before, after=after)
 
 
 @dataclass(frozen=True)

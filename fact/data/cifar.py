@@ -17,6 +17,7 @@ import registry
 from fact.data.checking import of_official
 from fact.data.config import Count
 from fact.data.images import (
+    FixedSplits,
     Geometry,
     Ids,
     ImageDataError,
@@ -39,7 +40,7 @@ SIZES = {"train": 50_000, "test": 10_000}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _CIFAR:
+class _CIFAR(FixedSplits):
     """Keys of both.
 
     Parameters
@@ -57,6 +58,7 @@ class _CIFAR:
     label_key: ClassVar[str]
     names_key: ClassVar[str]
     order: ClassVar[tuple[str, ...]] = ()
+    splits = tuple(SIZES)
 
     root: registry.Runtime[str]
     n_train: Count | None = None

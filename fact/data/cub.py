@@ -7,8 +7,8 @@ al., "Concept Bottleneck Models", ICML 2020, arXiv 2007.04612.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +19,7 @@ from pydantic import Field
 
 import registry
 from fact.data.checking import of_official
-from fact.data.folder import FolderImages, FolderScan, ImageFolder
+from fact.data.folder import FolderImages, FolderScan, ImageFolder, lacks_of
 from fact.data.images import ImageDataError, class_concepts, label_table
 from fact.data.pickles import PickleError, read_pickle, require_keys
 from fact.data.vocabulary import read_names
@@ -113,6 +113,10 @@ class CUB:
             With everything that is wrong with them.
         """
         return CUBImages(self)
+
+    def lacks(self) -> Callable[[Mapping[str, Any]], Iterable[str]]:
+        """Return what tells of a task's configuration what it would fail for: splits, sizes."""
+        return lacks_of(replace(self, on_error="raise").load)
 
     def remarks(self, images: CUBImages) -> Iterator[Finding]:
         """Yield which attributes there are, and what differs from the published data."""

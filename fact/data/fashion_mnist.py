@@ -25,6 +25,7 @@ from pydantic import Field
 
 import registry
 from fact.data.images import (
+    FixedSplits,
     Geometry,
     Ids,
     ImageDataError,
@@ -190,7 +191,7 @@ def _read(path: Path, shape: tuple[int, ...], faults: list[str]) -> Pixels:
 
 @registry.kind("datasets", "fashion-mnist", provides="images")
 @dataclass(frozen=True)
-class FashionMNIST:
+class FashionMNIST(FixedSplits):
     """Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28 x 28 pixels.
 
     Images are kept in memory, 55 MB; grey becomes RGB by repetition as it is read.

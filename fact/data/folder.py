@@ -505,14 +505,7 @@ class ImageFolder:
 
     def lacks(self) -> Callable[[Mapping[str, Any]], Iterable[str]]:
         """Return what tells of a task's configuration what it would fail for: splits, sizes."""
-        try:
-            images = replace(self, on_error="raise").load()  # decodes nothing
-        except ImageDataError as error:
-            faults = "; ".join(error.faults[:MOST_FAULTS])
-            more = len(error.faults) - MOST_FAULTS
-            text = f"{error.subject}: {faults}" + (f"; and {more} more" if more > 0 else "")
-            return lambda config: [text]
-        return images.lacks
+        return lacks_of(replace(self, on_error="raise").load)  # decodes nothing
 
     def _list_paths(self) -> dict[str, Path]:
         return {split: Path(path).expanduser() for split, path in self.lists.items()}
@@ -526,6 +519,25 @@ class ImageFolder:
             With everything that is wrong with the folder.
         """
         return FolderImages(self)
+
+
+def lacks_of(
+    load: Callable[[], FolderImages],
+) -> Callable[[Mapping[str, Any]], Iterable[str]]:
+    """Return what tells of a task's configuration what it would fail for in images of a folder.
+
+    Parameters
+    ----------
+    load : callable
+        Finds the images, without decoding them.
+    """
+    try:
+        return load().lacks
+    except ImageDataError as error:
+        faults = "; ".join(error.faults[:MOST_FAULTS])
+        more = len(error.faults) - MOST_FAULTS
+        text = f"{error.subject}: {faults}" + (f"; and {more} more" if more > 0 else "")
+        return lambda config: [text]
 
 
 class FolderImages:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import io
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +29,7 @@ from fact.data.images import (
     ImageDataError,
     ImageIds,
     Pixels,
+    absent_splits,
     class_concepts,
     in_geometry,
     numbered_ids,
@@ -212,7 +215,9 @@ class TorchvisionDataset:
         """
         subject = f"torchvision's {self.dataset}"
         try:
-            parts = {split: self._open(options) for split, options in self._options().items()}
+            taken = inspect.signature(self._class).parameters
+            options = self._options(taken)
+            parts = {split: self._open(own, taken) for split, own in options.items()}
             labels = {split: _targets(part) for split, part in parts.items()}
             names = {split: self._names(part, labels[split]) for split, part in parts.items()}
             classes, labels = _by_name(names, labels)
@@ -232,8 +237,16 @@ class TorchvisionDataset:
             raise ValueError(f"there is no such data set{nearest(self.dataset, datasets.__all__)}")
         return getattr(datasets, self.dataset)
 
-    def _options(self) -> dict[str, dict[str, Any]]:
-        taken = inspect.signature(self._class).parameters
+    def lacks(self) -> Callable[[Mapping[str, Any]], Iterable[str]]:
+        """Return what tells of a task's configuration which splits are not there."""
+        try:
+            splits = tuple(self._options(taken_by(self.dataset)))
+        except ValueError as error:
+            wrong = f"torchvision's {self.dataset}: {error}"
+            return lambda config: [wrong]
+        return partial(absent_splits, splits)
+
+    def _options(self, taken: Collection[str]) -> dict[str, dict[str, Any]]:
         if "train" in taken and "train" not in self.settings:
             if self.splits:
                 raise ValueError("its splits are train and test; leave `splits` out")
@@ -245,8 +258,7 @@ class TorchvisionDataset:
             raise ValueError("it has no splits; leave `splits` out")
         return {"all": {}}
 
-    def _open(self, options: Mapping[str, Any]) -> Any:
-        taken = inspect.signature(self._class).parameters
+    def _open(self, options: Mapping[str, Any], taken: Collection[str]) -> Any:
         given = {**self.settings, **options}
         if "root" in taken:
             if self.root is None:
@@ -263,6 +275,35 @@ class TorchvisionDataset:
         if known and all(isinstance(name, str) for name in known):
             return list(known)
         return [str(number) for number in range(int(labels.max(initial=-1)) + 1)]
+
+
+def taken_by(dataset: str) -> Collection[str]:
+    """Return the names of what a class of ``torchvision.datasets`` takes; torch is not imported.
+
+    Raises
+    ------
+    ValueError
+        If there is no such class.
+    """
+    spec = find_spec("torchvision")
+    places = (spec.submodule_search_locations if spec else None) or ()
+    classes = {
+        node.name: node
+        for place in places
+        for path in sorted(Path(place, "datasets").glob("*.py"))
+        for node in ast.parse(path.read_bytes()).body
+        if isinstance(node, ast.ClassDef)
+    }
+    if dataset not in classes:
+        raise ValueError(f"there is no such data set{nearest(dataset, classes)}")
+    waiting = [dataset]
+    for name in waiting:
+        own = [node for node in classes[name].body if isinstance(node, ast.FunctionDef)]
+        if made := next((node.args for node in own if node.name == "__init__"), None):
+            return [each.arg for each in (*made.args, *made.kwonlyargs)]
+        bases = [base.id for base in classes[name].bases if isinstance(base, ast.Name)]
+        waiting += [base for base in bases if base in classes]
+    return ()
 
 
 def _targets(part: Any) -> NDArray[np.int64]:
@@ -335,6 +376,15 @@ class HuggingFaceDataset:
     def requires(self) -> Iterator[Requirement]:
         """Yield the package that reads the files."""
         yield PARQUET
+
+    def lacks(self) -> Callable[[Mapping[str, Any]], Iterable[str]]:
+        """Return what tells of a task's configuration which splits are not there."""
+        try:
+            splits = tuple(split_files(Path(self.path).expanduser()))
+        except (OSError, ValueError, KeyError) as error:
+            wrong = f"data set of Hugging Face {self.path}: {error}"
+            return lambda config: [wrong]
+        return partial(absent_splits, splits)
 
     def load(self) -> NumberedImages:
         """Open the files; images are read from disk as they are asked for.
@@ -439,8 +489,27 @@ def open_tables(folder: Path) -> dict[str, Table]:
     OSError
         If a file is missing or damaged.
     """
+    return {
+        split: _saved(own) if isinstance(own, Path) else _parquet(own)
+        for split, own in split_files(folder).items()
+    }
+
+
+def split_files(folder: Path) -> Mapping[str, Path | list[Path]]:
+    """Return the folder of each split that ``save_to_disk`` wrote, or its files of parquet.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they lie.
+
+    Raises
+    ------
+    ValueError
+        If it holds neither.
+    """
     if folders := saved_splits(folder):
-        return {split: _saved(own) for split, own in folders.items()}
+        return folders
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*.parquet")):
         shard = _SHARD.fullmatch(path.stem)
@@ -451,7 +520,7 @@ def open_tables(folder: Path) -> dict[str, Table]:
             "it holds neither dataset_dict.json nor state.json, which save_to_disk writes, nor "
             "files of parquet"
         )
-    return {split: _parquet(paths) for split, paths in files.items()}
+    return files
 
 
 def _saved(folder: Path) -> Table:

@@ -278,6 +278,22 @@ def absent_splits(splits: Sequence[str], config: Mapping[str, Any]) -> Iterator[
             yield f"has no split {split!r}, {there}: `{key}` in `config` says which is taken"
 
 
+class FixedSplits:
+    """A kind of data set whose splits are known before it is loaded.
+
+    Attributes
+    ----------
+    splits : tuple of str
+        Their names.
+    """
+
+    splits: tuple[str, ...]
+
+    def lacks(self) -> Callable[[Mapping[str, Any]], Iterable[str]]:
+        """Return what tells of a task's configuration which splits are not there."""
+        return partial(absent_splits, self.splits)
+
+
 def images_by_class(
     images: ImageDataset, split: str, most: int | None = None, seed: int = 0
 ) -> Iterator[tuple[int, Ids]]:

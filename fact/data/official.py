@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from pydantic import Field
 import registry
 from fact.data.checking import of_official
 from fact.data.config import Count, Seed
-from fact.data.folder import FolderImages, FolderScan, ImageFolder
+from fact.data.folder import FolderImages, FolderScan, ImageFolder, lacks_of
 from fact.data.images import ImageDataset
 from fact.data.lists import META, listed_classes, read_list
 from fact.data.tree import ImageTree, Paths, with_prefix
@@ -143,6 +143,10 @@ class _Official:
         found = {name: registry.content_identity(path) for name, path in parts.items()}
         return " ".join(f"{name} {digest}" for name, digest in found.items())
 
+    def lacks(self) -> Callable[[Mapping[str, Any]], Iterable[str]]:
+        """Return what tells of a task's configuration what it would fail for: splits, sizes."""
+        return lacks_of(replace(self, on_error="raise").load)
+
     def remarks(self, images: ImageDataset) -> Iterator[Finding]:
         """Yield what differs from the published data, and what the list names and is not there."""
         for split in images.splits:
@@ -152,6 +156,16 @@ class _Official:
         listed = self._list()
         if self._is_listed and listed is not None:
             yield from _not_there(listed, self._folder("val"))
+
+    def load(self) -> FolderImages:
+        """Find the images.
+
+        Raises
+        ------
+        ImageDataError
+            With everything that is wrong with them.
+        """
+        raise NotImplementedError
 
     # -- finding images ------------------------------------------------------------------------
 

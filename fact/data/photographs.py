@@ -26,6 +26,7 @@ from pydantic import Field
 import registry
 from fact.data.decoding import decode
 from fact.data.images import (
+    FixedSplits,
     Geometry,
     Ids,
     ImageDataError,
@@ -101,7 +102,7 @@ def read_table() -> tuple[Photograph, ...]:
 
 @registry.kind("datasets", "photographs", provides="images")
 @dataclass(frozen=True)
-class Photographs:
+class Photographs(FixedSplits):
     """Crops of some thirty real photographs that come with packages; all of the split "test".
 
     They need ``pip install 'factbook[photos]'``: their files are read, and nothing is fetched.

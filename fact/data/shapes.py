@@ -24,6 +24,7 @@ from pydantic import Field
 
 import registry
 from fact.data.images import (
+    FixedSplits,
     Geometry,
     Ids,
     ImageIds,
@@ -530,7 +531,7 @@ def _one_hot(indices: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
 
 @registry.kind("datasets", "shapes", provides="images")
 @dataclass(frozen=True)
-class Shapes:
+class Shapes(FixedSplits):
     """Coloured, textured shapes over natural-looking grounds, drawn when they are first read.
 
     Parameters

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import registry
-from fact.data.array_file import PARQUET, TORCH
+from fact.data.array_file import LOOKED_AT, PARQUET, TORCH
 from fact.data.saved import DICTIONARY, STATE, saved_files, saved_splits
 from fact.data.torch_file import read_torch
 from registry.declare.requirements import Finding, Requirement
@@ -98,6 +98,17 @@ class TokenSequences:
             return
         told = counted(count, "sequence") if every else "sequences"
         yield Finding(f"{told}, the first of {first}", is_missing=False)
+
+    def lacks(self) -> Callable[[Mapping[str, Any]], Iterable[str]]:
+        """Return what tells of a task what it would fail for: what cannot be read, no such split.
+
+        It says what ``factbook data check`` says. Larger files than `LOOKED_AT` are left to it.
+        """
+        path = Path(self.path).expanduser()
+        if path.is_file() and path.stat().st_size > LOOKED_AT:
+            return lambda config: ()
+        faults = [str(found) for found in self.check(False) if found.is_missing]
+        return lambda config: faults
 
     def requires(self) -> Iterator[Requirement]:
         """Yield the package that reads the file, where one is needed."""

@@ -212,7 +212,7 @@ def _unfit(project: Project, graph: Graph, tasks: Iterable[Task]) -> Iterator[tu
             if it.name not in looks:
                 lacks = getattr(it.settings, "lacks", None)
                 looks[it.name] = None
-                if lacks is not None and project.identity(it)[0] is not None:
+                if lacks and project.identity(it)[0] is not None and _is_readable(it):
                     looks[it.name] = lacks()
             if look := looks[it.name]:
                 for text in look(task.cell.config):
@@ -234,6 +234,12 @@ def _origin(graph: Graph, cell: Cell, slot: str) -> str | None:
 def _required_by(resource: Resource) -> tuple[Requirement, ...]:
     requires = getattr(resource.settings, "requires", None)
     return tuple(requires()) if callable(requires) else ()
+
+
+def _is_readable(resource: Resource) -> bool:
+    """Whether nothing is missing that reads a resource, as a package."""
+    found = (requirement.look() for requirement in _required_by(resource))
+    return not any(each is not None and each.is_missing for each in found)
 
 
 def _unreadable(project: Project, due: Iterable[Task]) -> Iterator[tuple[Finding, list[str]]]:

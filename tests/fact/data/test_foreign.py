@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from fact.data.foreign import HuggingFaceDataset, TorchvisionDataset
+from fact.data.foreign import HuggingFaceDataset, TorchvisionDataset, taken_by
 from fact.data.images import Geometry, ImageDataError, ImageDataset
 
 
@@ -100,6 +101,31 @@ def test_what_cannot_be_opened_says_why(settings: dict[str, Any], fault: str) ->
         TorchvisionDataset(**settings).load()
 
 
+def test_what_a_class_takes_is_known_without_torch() -> None:
+    classes = [getattr(datasets, name) for name in datasets.__all__]
+    for found in filter(inspect.isclass, classes):
+        own = {"train", "split"}.intersection(inspect.signature(found).parameters)
+        assert own == {"train", "split"}.intersection(taken_by(found.__name__)), found
+
+
+@pytest.mark.parametrize(
+    ("settings", "split", "fault"),
+    [
+        ({"dataset": "MNIST", "root": "x"}, "test", ""),
+        ({"dataset": "MNIST", "root": "x"}, "val", "no split 'val', only 'train', 'test'"),
+        ({"dataset": "DTD", "splits": {"train": "train"}}, "test", "no split 'test', only 'train'"),
+        ({"dataset": "FakeData"}, "test", "no split 'test', only 'all'"),
+        ({"dataset": "FakeData"}, "all", ""),
+        ({"dataset": "Flowers12"}, "test", "no such data set; did you mean 'Flowers102'"),
+        ({"dataset": "MNIST", "splits": {"a": "b"}}, "a", "leave `splits` out"),
+    ],
+)
+def test_a_plan_knows_the_splits(settings: dict[str, Any], split: str, fault: str) -> None:
+    told = list(TorchvisionDataset(**settings).lacks()({"split": split}))
+    assert len(told) == bool(fault)
+    assert fault in "".join(told)
+
+
 # --- Hugging Face ---------------------------------------------------------------------------
 
 FEATURES = {
@@ -161,6 +187,8 @@ def test_what_save_to_disk_wrote(tmp_path: Path) -> None:
     alone = HuggingFaceDataset(path=str(tmp_path / "d/test")).load()
     assert alone.splits == ("test",)
     assert len(settings.identity()) == 64
+    assert list(settings.lacks()({"train_split": "train", "test_split": "test"})) == []
+    assert "only 'train', 'test'" in "".join(settings.lacks()({"split": "val"}))
 
 
 def test_files_of_parquet_as_on_the_hub(tmp_path: Path) -> None:
@@ -173,6 +201,10 @@ def test_files_of_parquet_as_on_the_hub(tmp_path: Path) -> None:
         pq.write_table(own, path, row_group_size=2)
     images = HuggingFaceDataset(path=str(tmp_path)).load()
     assert set(images.splits) == {"train", "test"}
+    told = list(HuggingFaceDataset(path=str(tmp_path)).lacks()({"split": "val"}))
+    assert told == [
+        "has no split 'val', only 'test', 'train': `split` in `config` says which is taken"
+    ]
     np.testing.assert_array_equal(images.labels("train"), [0, 1, 2, 2, 2])
     np.testing.assert_array_equal(images.read(["train/00004"])[0], pixels(4, (10, 7)))
 

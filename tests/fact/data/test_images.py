@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from torchvision.transforms import functional as torchvision
 
+from fact.data.cifar import CIFAR10, CIFAR100
+from fact.data.fashion_mnist import FashionMNIST
 from fact.data.images import (
     Geometry,
     ImageDataError,
@@ -20,6 +22,8 @@ from fact.data.images import (
     in_geometry,
     numbered_ids,
 )
+from fact.data.photographs import Photographs
+from fact.data.shapes import Shapes
 
 
 def noise(*shape, seed=0):
@@ -119,6 +123,16 @@ def test_the_nearest_of_many_ids_is_found_in_its_split():
     many = {split: numbered_ids(split, 30_000) for split in ("train", "test")}
     with pytest.raises(KeyError, match="did you mean 'test/00001'"):
         ImageIds("toys", many).rows(["tset/00001"])
+
+
+@pytest.mark.parametrize(
+    "given", [Shapes(), FashionMNIST(), Photographs(), CIFAR10(root="x"), CIFAR100(root="x")]
+)
+def test_splits_that_are_always_the_same_are_known_before_loading(given):
+    only = ", ".join(map(repr, given.splits))
+    assert list(given.lacks()({"split": "held-out", "test_split": "test"})) == [
+        f"has no split 'held-out', only {only}: `split` in `config` says which is taken"
+    ]
 
 
 def test_class_concepts_are_the_classes_and_their_groups():

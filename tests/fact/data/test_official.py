@@ -130,6 +130,9 @@ def test_only_the_splits_that_are_used_need_to_be_there(tmp_path: Path) -> None:
     settings = ImageNet(root=str(tmp_path), splits=("val",))
     assert settings.identity() == whole
     assert settings.load().splits == ("val",)
+    assert list(settings.lacks()({"split": "val", "resize": 8, "crop": 8})) == []
+    assert "no split 'test', only 'val'" in "".join(settings.lacks()({"split": "test"}))
+    assert 'splits = ["val"] leaves it out' in "".join(ImageNet(root=str(tmp_path)).lacks()({}))
     with pytest.raises(ImageDataError, match=r"no folder train or .* splits = \["):
         ImageNet(root=str(tmp_path)).load()
 
@@ -242,6 +245,8 @@ def test_birds_have_their_official_splits_and_attributes(birds: Path) -> None:
     images = CUB(root=str(birds)).load()
     assert isinstance(images, ImageDataset)
     assert images.splits == ("train", "test")
+    told = "".join(CUB(root=str(birds)).lacks()({"split": "val"}))
+    assert told.startswith("has no split 'val', only 'train', 'test'")
     expected = ("Black footed Albatross", "Laysan Albatross", "Sooty Albatross")
     assert images.classes == expected
     ids = images.ids("test").tolist()

@@ -88,7 +88,10 @@ def test_data_sets_of_hugging_face_are_read_from_the_disk(tmp_path: Path) -> Non
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
     assert read(tmp_path / "file.arrow") == IDS
+    assert list(TokenSequences(path=str(tmp_path / "hub")).lacks()({})) == []
     for name, split in (("several", "trian"), ("hub", "trian")):
+        given = TokenSequences(path=str(tmp_path / name), split=split)
+        assert "no split 'trian'" in "".join(given.lacks()({}))
         with pytest.raises(TokenSequencesError, match="no split 'trian'; did you mean 'train'"):
             read(tmp_path / name, split=split)
 

@@ -12,8 +12,13 @@ from scipy import sparse
 
 from registry.arrays import to_plain
 from registry.suggest import RefusalError
+from registry.wording import counted
 
 SPARSE_CHUNK = 1 << 22  # values of a sparse array that are dense at once, where it is labelled
+
+
+ROW_COLUMNS = ("image", "input")
+"""Columns that name the rows of a table, as in files; dimensions that rows are."""
 
 
 class AlignmentError(RefusalError, ValueError):
@@ -64,6 +69,41 @@ def _row_names(array: Any) -> pd.Index | None:
     return None
 
 
+def name_rows(array: Any, what: str = "a table") -> Any:
+    """Return an array whose rows are named by a column, as in files, with these names as its index.
+
+    Parameters
+    ----------
+    array : array
+        Of any library. Of a pandas DataFrame with the default index, a column ``image``, or else
+        ``input``, names the rows.
+    what : str
+        What to call it in errors.
+
+    Raises
+    ------
+    TypeError
+        If other columns of a DataFrame hold no numbers.
+    """
+    if not isinstance(array, pd.DataFrame):
+        return array
+    if is_default_index(array.index):
+        column = next((name for name in ROW_COLUMNS if name in array.columns), None)
+        array = array if column is None else array.set_index(column)
+    others = [
+        name for name, dtype in array.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)
+    ]
+    if others:
+        count = counted(len(others), "column holds", "columns hold")
+        named = ", ".join(map(repr, others[:3]))
+        is_text = pd.api.types.infer_dtype(array[others[0]]) == "string"
+        remedy = f"set_index({others[0]!r}) names the rows by it" if is_text else "astype(float)"
+        raise TypeError(
+            f"{what}: expected booleans or real numbers; {count} others: {named}; {remedy}"
+        )
+    return array
+
+
 def to_labelled(array: Any, dims: Sequence[str], what: str) -> xr.DataArray:
     """Return an array with named dimensions; one that has names of dimensions keeps them.
 
@@ -71,7 +111,8 @@ def to_labelled(array: Any, dims: Sequence[str], what: str) -> xr.DataArray:
     ----------
     array : array
         Of any library. The index and the columns of a pandas object become coordinates, except
-        its default one, from 0 on, which is no name. A SciPy-sparse array becomes a dask array,
+        its default one, from 0 on, which is no name; a column ``image`` or ``input`` of a DataFrame
+        with that one names its rows. A SciPy-sparse array becomes a dask array,
         dense in the parts that are being read.
     dims : sequence of str
         The dimensions of a plain array, in order.
@@ -85,6 +126,7 @@ def to_labelled(array: Any, dims: Sequence[str], what: str) -> xr.DataArray:
     """
     if isinstance(array, xr.DataArray) and not is_plain(array):
         return array
+    array = name_rows(array, what) if dims[0] in ROW_COLUMNS else array
     plain = to_plain(array)
     if plain.ndim != len(dims):
         raise AlignmentError(f"{what}: expected {tuple(dims)}; got an array of {plain.shape}")

@@ -12,7 +12,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from evals.kernels.arrays import AlignmentError, is_default_index, is_plain, to_labelled
+from evals.kernels.arrays import (
+    AlignmentError,
+    is_default_index,
+    is_plain,
+    name_rows,
+    to_labelled,
+)
 from evals.kernels.columns import Columns
 from evals.kernels.statistics import AnyArray, Shaped
 from registry.arrays import as_numbers, is_count, to_numpy
@@ -78,7 +84,8 @@ def _require_counted_alike(activations: AnyArray, labels: AnyArray) -> None:
 
     They were one table's rows once, of which one has lost some, or has others' order.
     """
-    indexes = [array.index for array in (activations, labels) if isinstance(array, PANDAS)]
+    given = name_rows(activations, "activations"), name_rows(labels, "labels")
+    indexes = [array.index for array in given if isinstance(array, PANDAS)]
     if len(indexes) < 2 or not any(map(is_default_index, indexes)):
         return
     one, other = map(as_numbers, indexes)

@@ -176,6 +176,24 @@ def test_localisation_of_plain_arrays(kind):
 # -- names of rows ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("column", ["image", "input"])
+def test_a_column_names_the_rows_of_a_table_as_in_a_file(column):
+    shuffled = np.random.default_rng(0).permutation(len(ROWS))
+    frame = pd.DataFrame(ACTIVATIONS, ROWS, COLUMNS)
+    labels = pd.DataFrame(LABELS, ROWS).iloc[shuffled]
+    expected = evals.score("iou", frame, labels, alpha=0.1)
+    tables = [each.rename_axis(column).reset_index() for each in (frame, labels)]
+    xr.testing.assert_identical(evals.score("iou", *tables, alpha=0.1), expected)
+    xr.testing.assert_identical(evals.score("iou", frame, tables[1], alpha=0.1), expected)
+    other = frame.rename_axis("file").reset_index()
+    with pytest.raises(
+        TypeError, match=r"1 column holds others: 'file'; set_index\('file'\) names"
+    ):
+        evals.score("iou", other, labels, alpha=0.1)
+    with pytest.raises(TypeError, match=r"labels: .* hold others: .*astype\(float\)"):
+        evals.score("iou", frame, labels.astype(object), alpha=0.1)
+
+
 def test_rows_of_pandas_join_by_name():
     shuffled = np.random.default_rng(0).permutation(160)
     frame = pd.DataFrame(ACTIVATIONS, ROWS, COLUMNS)

@@ -18,7 +18,7 @@ from dashboards.screens.datasets import Made
 from dashboards.screens.frame import BESIDE, CELL, RUN
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import Advice, advise
-from dashboards.views.runs.earlier import Divergence, divergence, divergence_beside
+from dashboards.views.runs.earlier import Divergence, divergence, divergence_beside, way_back
 from dashboards.views.runs.settings import chosen_of, first_made, settings_for
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.lineage import Entry, Lineage
@@ -29,6 +29,9 @@ from registry.plan.project import MissingInputsError
 OVER = ":material/arrow_forward:"
 MOST_EARLIER = 200
 """Runs that no cell asks for, and that a box offers; links lead to all."""
+
+GONE = "gone runs"
+"""Where a session keeps which runs an address named beside a dataset, and that are gone."""
 
 
 def choose_shown(
@@ -245,7 +248,10 @@ def _absence(catalog: Catalog, entry: Entry | None, run: str) -> Advice:
     except MissingInputsError as error:
         advice = advise(error)
         title = "The dataset of this run is gone" if made.output else "This run made no dataset"
-        return replace(advice, title=title)
+        if not (made.output and advice.commands):
+            return replace(advice, title=title)
+        way = "\n".join(way_back(catalog, made.cell, made.fingerprint))
+        return replace(advice, title=title, reason=f"{advice.reason}.\n{way}")
     return Advice("This run's dataset is in another project", f"It lies in {folder}.")
 
 
@@ -328,6 +334,7 @@ def _go_over(name: str, before: str) -> None:
 
 def tell_beside(catalog: Catalog, lineage: Lineage, name: str, beside: Mapping[str, Made]) -> None:
     """Say of what is shown beside a dataset where it is of an earlier run, with the way over."""
+    _tell_gone(catalog, lineage, name)
     told: dict[str, tuple[Entry, Divergence]] = {}
     for what, made in beside.items():
         entry = lineage.entries.get(made.name)
@@ -353,6 +360,15 @@ def tell_beside(catalog: Catalog, lineage: Lineage, name: str, beside: Mapping[s
     commands = [found.command for _, found in told.values() if found.command]
     if commands:
         st.code("\n".join(dict.fromkeys(commands)), language="bash", wrap_lines=True)
+
+
+def _tell_gone(catalog: Catalog, lineage: Lineage, name: str) -> None:
+    """Tell of each run that an address names beside a dataset, and that is there no more."""
+    held = st.session_state.setdefault(GONE, {})
+    if gone := [run for run in page.asked(BESIDE) if lineage.of_run(run) is None]:
+        held[name] = gone
+    for run in held.get(name, ()):
+        page.tell(_absence(catalog, None, run), st.warning)
 
 
 def _line_beside(what: str, found: Divergence) -> str:

@@ -88,8 +88,8 @@ def init(
     experiments.toml into the current folder, with comments and with choices that suit so many
     images. On a terminal, it asks for what no option says. `factbook run` then runs it all.
     """
-    if Path(FILE_NAME).exists():
-        raise NoBeginningError(f"{FILE_NAME} is here already; begin in an empty folder")
+    if os.path.lexists(FILE_NAME):
+        raise already_here(Path(FILE_NAME))
     asks = is_asked()
     if images is None and not asks:
         raise NoBeginningError("a folder of images is needed: --images FOLDER")
@@ -117,6 +117,30 @@ def init(
         given = None if labels is None else str(labels)
         choices = replace(choices, words=_words(words, words_model), labels=given)
         _write(look, images, choices)
+
+
+MOST_NAMED = 6
+TABLES = {"datasets": "dataset", "networks": "network", "experiments": "experiment"}
+
+
+def already_here(path: Path) -> NoBeginningError:
+    """Return what to say where a declaration is there already: what is in it, and what to do."""
+    here = f"{path.name} is here already"
+    kept = "Nothing was written. To begin anew, do so in another folder."
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return NoBeginningError(f"{here}, and cannot be read: {error}. {kept}")
+    named = {what: tables.get(table) for table, what in TABLES.items()}
+    held = {what: list(own) for what, own in named.items() if isinstance(own, dict) and own}
+    names = held.get("experiment", [])
+    found = ", ".join(counted(len(own), what) for what, own in held.items()) or "nothing declared"
+    if names:
+        more = ["…"] * (len(names) > MOST_NAMED)
+        found += f" ({', '.join([*names[:MOST_NAMED], *more])})"
+    command = "factbook plan" if names else ""
+    what_next = f"; {command} says what of it would run" if command else ""
+    return NoBeginningError(f"{here}, with {found}{what_next}. {kept}", command=command)
 
 
 def _require_labels(look: FolderLook, labels: Path) -> None:
@@ -248,7 +272,11 @@ def _write(look: FolderLook, root: Path, choices: Choices) -> None:
     if is_own:
         look.write_labels(Path(LABELS))
         click.echo(f"wrote {LABELS}: labels by folders inside the classes")
-    Path(FILE_NAME).write_text(text, encoding="utf-8")
+    try:
+        with Path(FILE_NAME).open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:  # written by somebody else meanwhile
+        raise already_here(Path(FILE_NAME)) from None
     click.echo(f"wrote {FILE_NAME}\n")
     click.echo("factbook plan         what would run, and why")
     click.echo("factbook run          run it, from images to named concepts")

@@ -603,7 +603,8 @@ class Catalog:
         if note is None:
             return MissingInputsError(f"the dataset of run {run.key} is gone from {path}")
         command = f"factbook run {shlex.quote(run.cell)}"
-        how = f"was removed by {note.get('by')} at {note.get('removed')}"
+        day, _, clock = str(note.get("removed")).partition("T")
+        how = f"was removed by {note.get('by')} at {day} {clock[:5]} UTC"
         return MissingInputsError(f"the dataset of run {run.key} {how}; {command}", command=command)
 
     def dataset(self, of: str | int | RunView) -> xr.Dataset:

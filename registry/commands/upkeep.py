@@ -79,6 +79,8 @@ def gc(older_than: timedelta, keep: int, yes: bool) -> None:
         out.print("nothing to remove")
         return
     _print_garbage(garbage)
+    if links := _links_lost(garbage):
+        out.print(f"\n{links}")
     total = f"{counted(len(garbage), 'item')}, {size_text(sum(each.size for each in garbage))}"
     if not yes:
         again = " ".join(["factbook gc", *_options(), "--yes"])
@@ -224,6 +226,16 @@ def restore(file: Path, only_database: bool) -> None:
 def _held(made: Backup) -> str:
     parts = [counted(made.collections.get("runs", 0), "record"), counted(made.journals, "journal")]
     return ", ".join([*parts, *([counted(made.datasets, "dataset")] if made.datasets else [])])
+
+
+def _links_lost(garbage: Iterable[Garbage]) -> str:
+    """Return which links of the dashboard have nothing to show any more; "" where all have."""
+    n_runs = sum(each.kind == "dataset" and each.is_shown for each in garbage)
+    if not n_runs:
+        return ""
+    runs = counted(n_runs, "earlier run")
+    what = f"links to {runs} will no longer show their data, but when it was removed and what makes"
+    return f"{what} it again; --keep N or --older-than AGE keeps some"
 
 
 def _options() -> Sequence[str]:

@@ -61,6 +61,8 @@ class Garbage:
         Bytes that its removal frees.
     made : datetime
         When it was written last, UTC.
+    is_shown : bool
+        Whether pages of the dashboard show it until it is removed.
     """
 
     kind: str
@@ -69,6 +71,7 @@ class Garbage:
     why: str
     size: int
     made: datetime
+    is_shown: bool = False
 
 
 def find_garbage(
@@ -173,7 +176,7 @@ def _datasets(inventory: Inventory, older_than: timedelta, keep: int) -> Iterato
         if run not in needed and not inventory.is_running(holding.folder.parent):
             why = _why(inventory, holding)
             facts = (holding.folder, holding.cell, why, holding.size, holding.made)
-            yield Garbage("dataset", *facts)
+            yield Garbage("dataset", *facts, is_shown=holding.is_whole)
 
 
 def _kept(inventory: Inventory, older_than: timedelta, keep: int) -> Iterator[str]:

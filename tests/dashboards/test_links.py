@@ -12,10 +12,12 @@ from streamlit.testing.v1 import AppTest
 
 from evals import schemas as evals_schemas
 from fact import schemas
-from registry.catalog.access import open_catalog
+from registry.catalog.access import REMOVED, open_catalog
 from registry.declare.declaration import PROJECT_VARIABLE
 from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project, open_project
+from registry.record.journal import journal_root
+from registry.store.durable import write_json
 from registry.upkeep.deletion import delete_run, plan_deletion
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import run_uid
@@ -35,6 +37,9 @@ YESTERDAY = {
     "metric": "iou",
 }
 """The address of a concept, as the page itself has written it."""
+
+
+CHANGE = 'needs = { sae = "toy-sae[k=8]" }', 'needs = { sae = "toy-sae[k=8]" }\nconfig.k=9'
 
 
 def declare_anew(project: Project, old: str, new: str) -> Project:
@@ -74,9 +79,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
 @pytest.fixture
 def changed(lived_in: Project) -> Project:
     """A project with one changed value: what was measured of the concepts."""
-    return declare_anew(
-        lived_in, 'needs = { sae = "toy-sae[k=8]" }', 'needs = { sae = "toy-sae[k=8]" }\nconfig.k=9'
-    )
+    return declare_anew(lived_in, *CHANGE)
 
 
 def plain(page: AppTest) -> str:
@@ -213,6 +216,39 @@ def test_a_link_to_a_deleted_run_says_who_deleted_it(open_page: Open, lived_in: 
     assert named(page, "run") == [CONCEPTS]
     buttons(page)["Show toy-concepts as it is now"].click().run()
     assert "No dataset yet" in plain(page)
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_link_to_what_gc_removed_says_when_and_how_to_make_it_again(
+    open_page: Open, lived_in: Project, is_changed: bool
+) -> None:
+    project = declare_anew(lived_in, *CHANGE) if is_changed else lived_in
+    shutil.rmtree(next((project.root / "artifacts").glob(f"toy-concepts/*/{CONCEPTS}")))
+    note = {"removed": "2026-11-30T21:40:09+00:00", "by": "factbook gc"}
+    write_json(journal_root(project.root) / CONCEPTS / REMOVED, note)
+    page = open_page(project, "concepts", YESTERDAY)
+    assert not page.exception
+    assert not page.subheader, "nothing else is shown in its place"
+    words = plain(page)
+    assert "The dataset of this run is gone" in words
+    assert "was removed by factbook gc at 2026-11-30 21:40 UTC" in words
+    assert ("k: 8 in this run, 9 now" in words) == is_changed
+    way = "To make it again, declare what it was made by" if is_changed else "This makes it again"
+    assert way in words
+    assert page.code[0].value == "factbook run toy-concepts"
+
+
+def test_what_a_link_names_beside_and_gc_removed_is_told(
+    open_page: Open, lived_in: Project
+) -> None:
+    shutil.rmtree(next((lived_in.root / "artifacts").glob(f"toy-names/*/{NAMES}")))
+    write_json(journal_root(lived_in.root) / NAMES / REMOVED, {"removed": "", "by": "factbook gc"})
+    page = open_page(lived_in, "concepts", YESTERDAY)
+    assert page.subheader, "the concepts are there"
+    assert f"the dataset of run {NAMES} was removed by factbook gc" in plain(page)
+    page.run()
+    assert f"the dataset of run {NAMES} was removed" in plain(page), "also when it is drawn again"
+    assert "was removed" not in plain(open_page(lived_in, "concepts", {"cell": "toy-concepts"}))
 
 
 @pytest.mark.parametrize("run", ["20200101T000000-aaaaaaaa", "../../etc/passwd", '{"$gt": ""}'])

@@ -58,12 +58,7 @@ def divergence(catalog: Catalog, lineage: Lineage, entry: Entry) -> Divergence |
     day = f"the run of {started_of(entry.run):%Y-%m-%d %H:%M:%S} UTC"
     if entry.cell not in lineage.graph.cells:
         return _undeclared(catalog, lineage, entry, day)
-    reasons = catalog.project.changes_since(entry.cell, entry.fingerprint)
-    lines = [
-        line
-        for reason in reasons
-        for line in ([_both_sides(change) for change in reason.changes] or [reason.text])
-    ]
+    lines = _changes(catalog, entry.cell, entry.fingerprint)
     over, command, absence = _asked_for(catalog, lineage, entry.cell)
     if lines:
         title = f"This is {day}, not what experiments.toml now asks for as {entry.cell}"
@@ -113,6 +108,32 @@ def _asked_for(catalog: Catalog, lineage: Lineage, cell: str) -> tuple[str, str,
     except MissingInputsError as error:
         return "", error.command, str(error).removesuffix(f"; {error.command}")
     return cell, "", ""
+
+
+def _changes(catalog: Catalog, cell: str, fingerprint: str) -> list[str]:
+    """Return in what a cell as it is declared now differs from an earlier task of it."""
+    return [
+        line
+        for reason in catalog.project.changes_since(cell, fingerprint)
+        for line in ([_both_sides(change) for change in reason.changes] or [reason.text])
+    ]
+
+
+def way_back(catalog: Catalog, cell: str, fingerprint: str) -> list[str]:
+    """Return in lines how a dataset that is gone can be made again, as a command follows them.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Of the project.
+    cell, fingerprint : str
+        Of the run that made it.
+    """
+    if cell not in catalog.project.graph.cells:
+        return [f"experiments.toml does not declare {cell} any more; where it does again:"]
+    if changes := _changes(catalog, cell, fingerprint):
+        return ["To make it again, declare what it was made by, then run it:", *changes]
+    return ["This makes it again:"]
 
 
 def _both_sides(change: Change) -> str:

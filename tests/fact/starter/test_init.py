@@ -89,10 +89,29 @@ def test_a_project_begins_with_a_folder_of_images(here: Path) -> None:
 def test_it_writes_over_nothing_and_says_what_is_missing(here: Path) -> None:
     result = begun()
     assert "--images FOLDER" in str(result.exception)
-    (here / "experiments.toml").write_text("# mine")
-    result = begun("--images", "stamps")
-    assert "is here already" in str(result.exception)
-    assert (here / "experiments.toml").read_text() == "# mine"
+    own = here / "experiments.toml"
+    mine = "".join(f"[experiments.e{number}]\nstage = 'x'\n" for number in range(8))
+    for text, said in (
+        ("# mine", "experiments.toml is here already, with nothing declared. Nothing was written"),
+        ("[datasets", "is here already, and cannot be read: Expected ']'"),
+        ("datasets = 3", "is here already"),
+        (
+            f"[datasets.d]\nkind = 'x'\n{mine}",
+            "with 1 dataset, 8 experiments (e0, e1, e2, e3, e4, e5, …)",
+        ),
+    ):
+        own.write_text(text)
+        before = sorted(here.iterdir())
+        result = begun("--images", "stamps")
+        assert said in str(result.exception)
+        assert own.read_text() == text
+        assert sorted(here.iterdir()) == before
+    assert "factbook plan says what of it would run" in str(result.exception)
+    assert "in another folder" in str(result.exception)
+    own.unlink()
+    own.symlink_to(here / "elsewhere.toml")
+    assert "is here already, and cannot be read" in str(begun("--images", "stamps").exception)
+    assert not (here / "elsewhere.toml").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from registry.catalog.access import open_catalog
+from registry.cli import main
+from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import MissingInputsError, Project, open_project
 from registry.record.journal import journal_root, new_uid
 from registry.store.durable import StoreError
+from registry.store.manifest import MANIFEST
 from registry.upkeep import garbage as removal
 from registry.upkeep.doctor import examine
 from registry.upkeep.garbage import Garbage, find_garbage, remove_garbage
@@ -203,3 +207,21 @@ def test_what_cannot_be_noted_stays_unless_it_makes_the_room(
     assert garbage[0].path.is_dir()
     monkeypatch.setattr(removal, "_is_on_one_disk", lambda *_: True)
     assert [each.path for each in remove_garbage(project, garbage)] == [garbage[0].path]
+
+
+def test_the_preview_says_how_many_links_will_show_nothing(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links of the dashboard name runs: of each that goes, not of what no page has shown."""
+    monkeypatch.chdir(fresh)
+    monkeypatch.setenv(URL_VARIABLE, "off")
+    first, *_ = [run(with_factor(fresh, factor).root, "pair") for factor in (1.0, 2.0, 3.0)]
+    (half,) = fresh.glob(f"artifacts/twice/*/{first['twice']}")
+    (half / MANIFEST).unlink()
+    lost = find_garbage(open_project(fresh))
+    assert [each.is_shown for each in lost].count(True) == 3
+    told = " ".join(CliRunner().invoke(main, ["gc"]).stdout.split())
+    assert "links to 3 earlier runs will no longer show their data" in told
+    assert "nothing was removed" in told
+    assert len(find_garbage(open_project(fresh))) == len(lost)
+    assert "links to" not in CliRunner().invoke(main, ["gc", "--older-than", "1d"]).stdout

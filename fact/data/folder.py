@@ -56,8 +56,14 @@ SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testi
 COCO = Extra("masks", (Package("pycocotools", least="2.0.7", why="masks in COCO's form"),))
 
 SOURCES = {
-    "imagenet": "ImageNet is at https://image-net.org/download.php, under its terms of access",
-    "places365": "Places365 is at http://places2.csail.mit.edu/download.html, under its terms",
+    "imagenet": (
+        "ImageNet is at https://image-net.org/download.php, under its terms of access; "
+        'kind = "imagenet" reads it as it is distributed'
+    ),
+    "places365": (
+        "Places365 is at http://places2.csail.mit.edu/download.html, under its terms; "
+        'kind = "places365" reads it as it is distributed'
+    ),
 }
 """Where images can be had, by the list that names their classes."""
 

@@ -329,7 +329,8 @@ def _pixels(image: Any) -> Pixels:
 
 # --- Hugging Face ---------------------------------------------------------------------------
 
-_SHARD = re.compile(r"(?P<split>.+?)-\d+-of-\d+")
+_SHARD = re.compile(r"(?P<split>.+?)-\d+-of-\d+(-[0-9a-f]+)?")
+"""How the hub calls a file of a split; older ones end in a hash."""
 
 
 @registry.kind("datasets", "hugging-face", provides="images")

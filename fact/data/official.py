@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -45,6 +45,8 @@ class _Official:
         The folder, relative to that of the declaration; ``~`` is expanded.
     splits : tuple of str
         Which of ``train`` and ``val`` are used; what is not used is not read and may be missing.
+    folders : dict of str to str
+        The folder of a split in ``root``, where it is called otherwise: ``{ val = "validation" }``.
     list : str or None
         The list of the classes of flat validation images, where it lies elsewhere.
     on_error : str
@@ -60,13 +62,14 @@ class _Official:
         Of the draw.
     """
 
-    folders: ClassVar[Mapping[str, tuple[str, ...]]]
+    usual: ClassVar[Mapping[str, tuple[str, ...]]]
     lists: ClassVar[tuple[str, ...]]
     sizes: ClassVar[Mapping[str, int]]
     inside: ClassVar[tuple[str, ...]]
 
     root: registry.Runtime[str]
     splits: tuple[Split, ...] = SPLITS
+    folders: registry.Runtime[dict[str, str]] = field(default_factory=dict)
     list: registry.Runtime[str | None] = None
     on_error: Literal["raise", "skip"] = "raise"
     upright: bool = False
@@ -78,6 +81,11 @@ class _Official:
     def __post_init__(self) -> None:
         if not self.splits or len(set(self.splits)) < len(self.splits):
             raise ValueError(f"splits {self.splits}; expected train, val or both, each once")
+        for split, folder in self.folders.items():
+            if split not in self.splits:
+                raise ValueError(f"folders: {split} is none of the splits {list(self.splits)}")
+            if Path(folder).is_absolute() or ".." in Path(folder).parts:
+                raise ValueError(f"folders: {folder!r}; expected a folder in root, as {split!r}")
 
     # -- where things lie ----------------------------------------------------------------------
 
@@ -86,11 +94,13 @@ class _Official:
         return Path(self.root).expanduser()
 
     def _folder(self, split: str) -> Path:
-        """Return the folder of a split: the first of its names that is there.
+        """Return the folder of a split: that which is named, or the first usual one that is there.
 
         Of a single split it may be the root itself.
         """
-        paths = [self._root / name for name in self.folders[split]]
+        if split in self.folders:
+            return self._root / self.folders[split]
+        paths = [self._root / name for name in self.usual[split]]
         found = next((path for path in paths if path.is_dir()), None)
         if found is None and len(self.splits) == 1 and self._root.is_dir():
             inside = (path for name in self.inside for path in self._root.glob(name))
@@ -199,8 +209,11 @@ class _Official:
 
     def _no_folder(self, split: str) -> str:
         other = "val" if split == "train" else "train"
-        names = " or ".join(self.folders[split])
-        return f'split {split!r}: no folder {names}; splits = ["{other}"] leaves it out'
+        names = self.folders.get(split) or " or ".join(self.usual[split])
+        return (
+            f'split {split!r}: no folder {names}; folders = {{ {split} = "NAME" }} names another '
+            f'one, splits = ["{other}"] leaves it out'
+        )
 
     def _listed(self, paths: Paths, known: Sequence[str], scan: FolderScan) -> Mapping[str, Paths]:
         """Return flat images by the classes that a list has for them."""
@@ -248,8 +261,8 @@ class ImageNet(_Official):
         Add its 400 superclasses as labels.
     root : str
         The folder with ``train`` and ``val``, or ``ILSVRC2012_img_train`` and
-        ``ILSVRC2012_img_val``, or what Kaggle's archive holds; of a single split also the folder
-        that holds its images. ``~`` is expanded.
+        ``ILSVRC2012_img_val``, or ``val_categorized``, or what Kaggle's archive holds; of a single
+        split also the folder that holds its images. ``~`` is expanded.
     list : str or None
         The classes of flat validation images: of the development kit
         ``ILSVRC2012_validation_ground_truth.txt``, with ``meta.mat`` beside it; or lines of an
@@ -259,12 +272,15 @@ class ImageNet(_Official):
 
     groups: bool = False
 
-    folders: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    usual: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "train": (
             *("train", "ILSVRC2012_img_train"),
             *("Data/CLS-LOC/train", "ILSVRC/Data/CLS-LOC/train"),
         ),
-        "val": ("val", "ILSVRC2012_img_val", "Data/CLS-LOC/val", "ILSVRC/Data/CLS-LOC/val"),
+        "val": (
+            *("val", "ILSVRC2012_img_val", "val_categorized"),
+            *("Data/CLS-LOC/val", "ILSVRC/Data/CLS-LOC/val"),
+        ),
     }
     lists = (
         *(f"ILSVRC2012_devkit_t12/data/{_TRUTH}", f"data/{_TRUTH}", _TRUTH),
@@ -324,7 +340,7 @@ class Places365(_Official):
         from 0, on each line.
     """
 
-    folders: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    usual: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "train": ("data_256", "data_256_standard", "data_large", "data_large_standard", "train"),
         "val": ("val_256", "val_large", "val"),
     }

@@ -209,6 +209,21 @@ def test_files_of_parquet_as_on_the_hub(tmp_path: Path) -> None:
     np.testing.assert_array_equal(images.read(["train/00004"])[0], pixels(4, (10, 7)))
 
 
+def test_older_files_of_the_hub_end_in_a_hash(tmp_path: Path) -> None:
+    told = {b"huggingface": json.dumps({"info": {"features": FEATURES}}).encode()}
+    (tmp_path / "data").mkdir()
+    for split, shard in (("train", 0), ("train", 1), ("test", 0)):
+        name = f"{split}-{shard:05d}-of-{1 + (split == 'train'):05d}-38cc4fa96c139e86.parquet"
+        own = table([shard], first=shard).replace_schema_metadata(told)
+        pq.write_table(own, tmp_path / "data" / name)
+    settings = HuggingFaceDataset(path=str(tmp_path))
+    images = settings.load()
+    assert set(images.splits) == {"train", "test"}
+    np.testing.assert_array_equal(images.labels("train"), [0, 1])
+    assert not list(settings.lacks()({"split": "test"}))
+    assert "no split 'val', only 'test', 'train'" in "".join(settings.lacks()({"split": "val"}))
+
+
 def test_classes_are_joined_by_name_not_by_number(tmp_path: Path) -> None:
     other = {**FEATURES, "label": {"names": ["yak", "cat"], "_type": "ClassLabel"}}
     save_to_disk(tmp_path / "d/train", [table([0, 1, 2])], FEATURES, "train")

@@ -164,6 +164,31 @@ def test_the_folder_of_a_single_split_may_be_named_itself(tmp_path: Path) -> Non
     assert len(places.ids("val")) == 4
 
 
+def test_folders_of_splits_may_be_called_otherwise(tmp_path: Path) -> None:
+    """As the scripts of FaCT have them in ``val_categorized``, or by any name."""
+    for number, wordnet in enumerate((TENCH, JAY)):
+        picture(tmp_path / "train" / wordnet / f"{wordnet}_{number}.JPEG", number)
+        picture(tmp_path / "val" / wordnet / f"ILSVRC2012_val_{number:08d}.JPEG", number)
+    usual = ImageNet(root=str(tmp_path))
+    identity, ids = usual.identity(), usual.load().ids("val").tolist()
+    for name in ("val_categorized", "my/images"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "val").rename(tmp_path / name)
+        folders = {} if name == "val_categorized" else {"val": name}
+        named = ImageNet(root=str(tmp_path), folders=folders)
+        assert named.identity() == identity
+        assert named.load().ids("val").tolist() == ids
+        assert named.load().read(ids).shape == (2, 12, 16, 3)
+        (tmp_path / name).rename(tmp_path / "val")
+    with pytest.raises(
+        ImageDataError, match=r"no folder vla; folders = \{ val = \"NAME\" \} names"
+    ):
+        ImageNet(root=str(tmp_path), folders={"val": "vla"}).load()
+    for folders in ({"test": "val"}, {"val": "/val"}, {"val": "../val"}):
+        with pytest.raises(ValueError, match="folders: "):
+            ImageNet(root=str(tmp_path), folders=folders)
+
+
 def test_what_is_wrong_with_imagenet_is_told(tmp_path: Path) -> None:
     write_imagenet(tmp_path)
     with pytest.raises(

@@ -20,7 +20,7 @@ from pydantic import Field
 import registry
 from fact.data.checking import of_official
 from fact.data.folder import FolderImages, FolderScan, ImageFolder, lacks_of
-from fact.data.images import ImageDataError, class_concepts, label_table
+from fact.data.images import ImageDataError, absent_splits, class_concepts, label_table
 from fact.data.pickles import PickleError, read_pickle, require_keys
 from fact.data.vocabulary import read_names
 from registry.declare.requirements import Finding
@@ -115,8 +115,23 @@ class CUB:
         return CUBImages(self)
 
     def lacks(self) -> Callable[[Mapping[str, Any]], Iterable[str]]:
-        """Return what tells of a task's configuration what it would fail for: splits, sizes."""
-        return lacks_of(replace(self, on_error="raise").load)
+        """Return what tells of a task's configuration what it would fail for: splits, sizes.
+
+        Pickles of attributes take seconds to read, and are left to ``factbook data check``.
+        """
+        photographs = lacks_of(replace(self, attributes=None, on_error="raise").load)
+        if self.attributes is None:
+            return photographs
+        splits = tuple(self.pickles)
+
+        def look(config: Mapping[str, Any]) -> Iterator[str]:
+            absent = list(absent_splits(splits, config))
+            train = {
+                key: "train" for key, split in config.items() if split == "val"
+            }  # a part of it
+            yield from absent or photographs({**config, **train})
+
+        return look
 
     def remarks(self, images: CUBImages) -> Iterator[Finding]:
         """Yield which attributes there are, and what differs from the published data."""

@@ -307,6 +307,20 @@ def test_attributes_of_pickles_are_those_of_the_birds(birds: Path) -> None:
     assert settings.identity() != CUB(root=str(birds)).identity()
 
 
+def test_a_plan_knows_the_splits_of_birds_and_reads_no_pickle(birds: Path) -> None:
+    folder = write_attributes(birds)
+    settings = CUB(root=str(birds), attributes=str(folder))
+    for path in folder.glob("*.pkl"):
+        path.write_bytes(b"read by nobody")
+    assert list(settings.lacks()({"split": "val", "resize": 8, "crop": 8})) == []
+    assert "images of" in "".join(settings.lacks()({"split": "val", "resize": None, "crop": None}))
+    (absent,) = settings.lacks()({"split": "all"})
+    assert "only 'train', 'val', 'test'" in absent
+    (folder / "val.pkl").unlink()
+    assert "no split 'val'" in "".join(settings.lacks()({"split": "val"}))
+    assert "only 'train', 'test'" in "".join(CUB(root=str(birds)).lacks()({"split": "val"}))
+
+
 def test_attributes_are_held_against_the_official_names(birds: Path) -> None:
     folder = write_attributes(birds)
     settings = CUB(root=str(birds), attributes=str(folder))

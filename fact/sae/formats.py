@@ -424,7 +424,9 @@ def _plain(given: Weights, names: Mapping[str, str]) -> Layout:
     _take(given, *names.values() if names is not PLAIN_NAMES else ())
     rest = [given.tensors.get(whole[n]) for n in ("encoder_bias", "decoder_bias", "threshold")]
     known = str(given.config.get("activation", ""))
-    return Layout(encoder, decoder, rest[0], rest[1], known, given.number("k"), rest[2])
+    is_ours = PLAIN in given.values  # whose biases are never taken away before
+    how = _told(given.config, "centred", False if is_ours else None)
+    return Layout(encoder, decoder, *rest[:2], known, given.number("k"), rest[2], is_centred=how)
 
 
 def _fact(given: Weights, _names: Mapping[str, str]) -> Layout:
@@ -512,7 +514,8 @@ def _dictionary_learning(given: Weights, _names: Mapping[str, str]) -> Layout:
             own = tensors["bias"]
             return Layout(encoder, decoder, bias, own, "relu", is_centred=True)
         name = "relu" if kind == "AutoEncoderNew" else ""  # any two linear layers are called so
-        return Layout(encoder, decoder, bias, tensors.get("decoder.bias"), name, k)
+        own, how = tensors.get("decoder.bias"), False if name else None
+        return Layout(encoder, decoder, bias, own, name, k, is_centred=how)
     # TopK and BatchTopK have the same tensors.
     known = {"AutoEncoderTopK": "topk", "BatchTopKSAE": "batch_topk"}
     name, threshold = known.get(kind, ""), tensors.get("threshold")

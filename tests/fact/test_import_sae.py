@@ -37,6 +37,7 @@ config = { channels = [4, 6], strides = [2, 1], epochs = 1, batch = 20 }
 kind = "file"
 path = "foreign.safetensors"
 activation = "jumprelu"
+centred = false
 scale = 3.0
 
 [experiments.sae]

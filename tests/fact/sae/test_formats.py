@@ -296,9 +296,26 @@ def test_named_matrices(tmp_path: Path) -> None:
     weights = {"enc": torch.randn(4, 3), "dec": torch.randn(3, 4), "b": torch.ones(3)}
     safetensors.torch.save_file(weights, tmp_path / "own.safetensors")
     names = {"encoder": "enc", "decoder": "dec", "decoder_bias": "b"}
-    sae = fact.read_sae(tmp_path / "own.safetensors", names=names, activation="topk", k=2)
+    given = {"names": names, "activation": "topk", "k": 2}
+    with pytest.raises(fact.SAEFileError, match="expected centred, true or false"):
+        fact.read_sae(tmp_path / "own.safetensors", **given)
+    sae = fact.read_sae(tmp_path / "own.safetensors", **given, centred=False)
+    assert sae.encoder_bias is None
     assert sae.decoder_bias is not None
     assert torch.equal(sae.decoder_bias, weights["b"])
+    x = torch.randn(5, 3)
+    moved = fact.read_sae(tmp_path / "own.safetensors", **given, centred=True)
+    expected = torch.topk((x - weights["b"]) @ weights["enc"].T, 2)
+    codes = torch.zeros(5, 4).scatter(1, expected.indices, expected.values.relu())
+    assert torch.allclose(moved(x), codes @ weights["dec"].T + weights["b"], atol=1e-6)
+    fact.write_sae(moved, tmp_path / "written.safetensors")
+    again = fact.read_sae(tmp_path / "written.safetensors")  # one of ours says all
+    assert torch.equal(again(x), moved(x))
+    two = {"encoder.weight": weights["enc"], "decoder.weight": weights["dec"]}
+    two |= {"encoder.bias": torch.ones(4), "decoder.bias": weights["b"]}
+    torch.save(two, tmp_path / "two.pt")  # two linear layers, which say nothing
+    with pytest.raises(fact.SAEFileError, match="expected centred, true or false"):
+        fact.read_sae(tmp_path / "two.pt", activation="relu")
     with pytest.raises(fact.SAEFileError, match="lacks bb; found"):
         fact.read_sae(
             tmp_path / "own.safetensors", names={**names, "encoder_bias": "bb"}, activation="relu"

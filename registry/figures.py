@@ -8,7 +8,34 @@ from typing import TYPE_CHECKING
 from registry.suggest import RefusalError
 
 if TYPE_CHECKING:
+    import xarray as xr
     from matplotlib.figure import Figure
+
+
+def require_variables(dataset: xr.Dataset, schema: str, *names: str) -> None:
+    """Make sure that a dataset can be shown.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        What was given.
+    schema : str
+        The schema that is shown.
+    names : str
+        Its variables that are needed.
+
+    Raises
+    ------
+    ValueError
+        If some are not there, with the schema of what was given.
+    """
+    lacking = [name for name in names if name not in dataset]
+    if lacking:
+        own = f" of {dataset.attrs['schema']!r}" if "schema" in dataset.attrs else ""
+        raise ValueError(
+            f"expected a dataset of the schema {schema!r}; got one{own} without "
+            f"{', '.join(lacking)}"
+        )
 
 
 def new_figure(width: float, height: float) -> Figure:

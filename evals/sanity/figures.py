@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from evals.sanity.forms import combine_forms
-from registry.figures import new_figure
+from registry.figures import new_figure, require_variables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,10 +38,11 @@ def plot_sanity(sanity: xr.Dataset, form: str = "") -> Figure:
     Raises
     ------
     ValueError
-        If that form was not run.
+        If that form was not run, or the dataset is of another schema.
     RefusalError
         If matplotlib is not installed.
     """
+    require_variables(sanity, "sanity", "verdict", "decrease_accuracy", "published")
     if "form" not in sanity.dims:
         sanity = combine_forms(sanity).assign(required=sanity["required"])
     verdicts = sanity["verdict"].astype(str)

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from fact.traces.plots import EMPTY, class_name, filled, is_exact, over_white, pick, titled
-from registry.figures import new_figure
+from registry.figures import new_figure, require_variables
 from registry.wording import counted
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def plot_gallery(gallery: xr.Dataset, concept: int, *, title: str = "", most: in
         If the gallery does not hold the concept.
     RefusalError
         If matplotlib is not installed.
+    ValueError
+        If the dataset is of another schema.
     """
+    require_variables(gallery, "gallery", "picture", "image", "presence")
     entry = pick(gallery, "concept", concept)
     shown = filled(entry)[:most]
     rows = 1 + ("explanation" in entry)
@@ -83,7 +86,10 @@ def plot_concept(
         If there is no such concept.
     RefusalError
         If matplotlib is not installed.
+    ValueError
+        If the dataset is of another schema.
     """
+    require_variables(concepts, "concepts", "presence", "contribution", "prediction")
     own = pick(concepts[["presence", "contribution", "prediction"]], "concept", concept)
     has_gallery = gallery is not None
     figure = new_figure(SIDE * max(most, 6), (2 * SIDE + 0.8 if has_gallery else 0) + 2.6)
@@ -120,7 +126,10 @@ def plot_decision(
         If there is no such image among the decisions.
     RefusalError
         If matplotlib is not installed.
+    ValueError
+        If the dataset is of another schema.
     """
+    require_variables(decisions, "decisions", "picture", "top_concept", "contribution", "others")
     entry = pick(decisions, "image", image)
     rows = decision_rows(entry, names or {})
     figure = new_figure(8.5, max(3.2, 0.3 * len(rows) + 1.4))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import evals
 import fact
 from fact.traces.plots import decision_shares, select_gallery
 from registry.suggest import RefusalError
@@ -101,6 +102,21 @@ def test_a_gallery_shows_each_image_above_its_explanation(gallery: xr.Dataset) -
     assert fact.plot_gallery(gallery, 4).get_suptitle() == "concept 4: present in no image"
     with pytest.raises(KeyError, match="no concept 7"):
         fact.plot_gallery(gallery, 7)
+
+
+def test_a_dataset_of_another_schema_is_refused(
+    concepts: xr.Dataset, decisions: xr.Dataset, gallery: xr.Dataset
+) -> None:
+    other = gallery.assign_attrs(schema="gallery")
+    wrong = r"the schema 'concepts'; got one of 'gallery' without contribution"
+    with pytest.raises(ValueError, match=wrong):
+        fact.plot_concept(other, 1)
+    with pytest.raises(ValueError, match="'decisions'; got one without picture, top_concept"):
+        fact.plot_decision(concepts, IMAGES[0])
+    with pytest.raises(ValueError, match="the schema 'gallery'; got one without picture"):
+        fact.plot_gallery(concepts, 1)
+    with pytest.raises(ValueError, match="the schema 'sanity'; got one without verdict"):
+        evals.plot_sanity(decisions)
 
 
 def test_a_concept_is_counted_and_averaged(concepts: xr.Dataset, gallery: xr.Dataset) -> None:

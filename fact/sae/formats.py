@@ -446,6 +446,8 @@ def _fact(given: Weights, _names: Mapping[str, str]) -> Layout:
 
 def _sae_lens(given: Weights, _names: Mapping[str, str]) -> Layout:
     config = given.config
+    if config.get("is_transcoder"):
+        raise SAEFileError("is_transcoder: it reconstructs another layer than it reads")
     kind = str(config.get("architecture") or "")
     own = config.get("activation_fn_str", config.get("activation_fn"))
     if kind in ("", "standard") and own:

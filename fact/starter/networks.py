@@ -92,7 +92,11 @@ def choose_network(
             f"Its weights are random: name released ones, as {word}:IMAGENET1K_V1. {note}".strip()
         )
     if settings["kind"] == "python":
-        note = f"Its weights are those that the function gives it, or a key file. {note}".strip()
+        note = (
+            "Its weights are those that the function gives it, or a key file. It is shown images "
+            "normalised as ImageNet's, unless keys mean and std say how it was trained to see "
+            f"them. {note}"
+        ).strip()
     return NetworkChoice(settings, layer, note=f"{found} {note}".strip())
 
 

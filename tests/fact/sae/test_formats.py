@@ -292,6 +292,50 @@ def test_what_would_be_taken_without_a_word_is_refused(change, message, tmp_path
         fact.read_sae(tmp_path / "own.safetensors", activation="relu", mean=mean)
 
 
+PRISMA = {  # as vit_prisma.sae writes it, whose samples lose the decoder's bias first
+    "model_name": "open-clip:laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
+    "architecture": "standard",
+    "activation_fn_str": "relu",
+    "activation_fn_kwargs": {},
+    "normalize_activations": "none",
+    "d_in": 6,
+    "d_sae": 11,
+    "dtype": "torch.float32",
+    "is_transcoder": False,
+}
+
+
+@pytest.mark.parametrize("format", ["auto", "prisma"])
+@pytest.mark.parametrize("k", [None, 3])
+def test_prismas_files_give_its_codes(format: str, k: int | None, tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    shapes = {"W_enc": (6, 11), "W_dec": (11, 6), "b_enc": (11,), "b_dec": (6,)}
+    state = {name: torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+    config = PRISMA if k is None else PRISMA | {"activation_fn_str": "topk"}
+    config = config | {"activation_fn_kwargs": {} if k is None else {"k": k}}
+    torch.save(state, tmp_path / "weights.pt")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    x = torch.randn((20, 6), generator=draw)
+    codes = ((x - state["b_dec"]) @ state["W_enc"] + state["b_enc"]).relu()
+    if k is not None:
+        best = codes.topk(k)
+        codes = torch.zeros_like(codes).scatter(1, best.indices, best.values)
+    sae = fact.read_sae(tmp_path, format)
+    assert torch.allclose(sae.encode(x), codes, atol=1e-5)
+    assert torch.allclose(sae(x), codes @ state["W_dec"] + state["b_dec"], atol=1e-5)
+    for changes, message in (
+        ({"is_transcoder": True}, "reconstructs another layer"),
+        ({"architecture": "gated"}, "architecture 'gated'; expected 'standard'"),
+        ({"normalize_activations": "layer_norm"}, "'layer_norm' divides each sample"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | changes))
+        with pytest.raises(fact.SAEFileError, match=message):
+            fact.read_sae(tmp_path, "prisma")
+    (tmp_path / "config.json").write_text(json.dumps(config | {"is_transcoder": True}))
+    with pytest.raises(fact.SAEFileError, match="reconstructs another layer"):
+        fact.read_sae(tmp_path)
+
+
 def test_named_matrices(tmp_path: Path) -> None:
     weights = {"enc": torch.randn(4, 3), "dec": torch.randn(3, 4), "b": torch.ones(3)}
     safetensors.torch.save_file(weights, tmp_path / "own.safetensors")

@@ -274,6 +274,9 @@ def test_a_table_of_labels_that_is_here_is_not_written_over(here: Path) -> None:
 def test_images_of_several_sizes_are_cropped_for_a_network_that_has_no_size(flat: Path) -> None:
     network = ("--network", "python:networks_of_init:ordinary", "--classes", "names.txt")
     found = declared("--images", "stamps", *network)
+    assert "normalised as ImageNet's" in " ".join(
+        (flat / "experiments.toml").read_text().replace("#", "").split()
+    )
     own = found["networks"]["network"]
     assert own["crop"] * 9 // 8 == own["resize"]
     assert found["experiments"]["features"]["config"]["layer"] == "0"

@@ -114,19 +114,22 @@ def signals_interrupt(noted: Sequence[int] = ()) -> Iterator[Check]:
         if raised:
             raise SignalInterrupt(raised)
 
-    with handling_signals(interrupt), _quiet_where_lost():
+    with handling_signals(interrupt), _quiet_where_lost(lambda: bool(raised)):
         if noted:
             interrupt(noted[0], None)
         yield check
 
 
 @contextmanager
-def _quiet_where_lost() -> Iterator[None]:
-    """Print no traceback of an interrupt that ``__del__`` or a callback has swallowed."""
+def _quiet_where_lost(was_raised: Callable[[], bool]) -> Iterator[None]:
+    """Print no traceback of an interrupt that ``__del__`` or a callback has swallowed.
+
+    Nor of what ``__del__`` finds in an object that an interrupt left half made.
+    """
     before = sys.unraisablehook
 
     def hook(lost: sys.UnraisableHookArgs) -> None:
-        if not issubclass(lost.exc_type, SignalInterrupt):
+        if not (was_raised() or issubclass(lost.exc_type, SignalInterrupt)):
             before(lost)
 
     sys.unraisablehook = hook
@@ -140,7 +143,8 @@ def leave_soon(status: int) -> None:
     """Let this process end at last, once it has come to its end.
 
     An exception that a signal raised while a pool was starting a thread leaves a thread that nobody
-    tells to end, and Python waits for it for ever. It is waited for 10 seconds.
+    tells to end, and Python waits for it for ever. It is waited for 10 seconds. So long, objects
+    that it left half made go in silence.
 
     Parameters
     ----------
@@ -153,6 +157,13 @@ def leave_soon(status: int) -> None:
         time.sleep(_LEAVING_SECONDS)
         os._exit(status)
 
+    before, quiet_until = sys.unraisablehook, time.monotonic() + _LEAVING_SECONDS
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if time.monotonic() > quiet_until:
+            before(lost)
+
+    sys.unraisablehook = hook
     threading.Thread(target=leave, name="leave", daemon=True).start()
 
 

@@ -57,6 +57,7 @@ from registry.execute.runner import (
 )
 from registry.interrupts import (
     Check,
+    handling_signals,
     leave_soon,
     signals_held,
     signals_interrupt,
@@ -109,9 +110,10 @@ class StageExperiment:
         Whether it may run beside another run at the same task.
     away : bool
         Whether the database was away lately, so that it is not waited for.
-    noted : sequence of int
+    noted : list of int
         Signals that have asked for the end so far, as `signals_noted` yields them: they interrupt a
-        run that begins, and keep nobody waiting for the database.
+        run that begins, and keep nobody waiting for the database. Those that come while the end of
+        a run is recorded are added.
     on_begin : callable
         Called with the identifier when attempt and record are there, and the run begins.
     ranks : Ranks, optional
@@ -127,7 +129,7 @@ class StageExperiment:
     journal_only: bool = False
     repeat: bool = False
     away: bool = False
-    noted: Sequence[int] = ()
+    noted: list[int] = field(default_factory=list)
     on_begin: Callable[[str], object] = lambda uid: None
     ranks: Ranks | None = None
 
@@ -138,6 +140,7 @@ class StageExperiment:
         self.result: Mapping[str, Any] | None = None  # of a run that has ended well
         self.written: Written | None = None
         self.attempt: Attempt | None = None
+        self.starting = ExitStack()  # holds signals from when there is a record until work begins
         self.ending = ExitStack()  # holds signals from when the run can only end well
         self.check_signals: Check = lambda: None
         self.note = ""  # what should be known of a run that went well
@@ -177,7 +180,7 @@ class StageExperiment:
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
         """Interrupt the run in the block by signals, until it can only end well."""
-        with signals_interrupt(self.noted) as self.check_signals, self.ending:
+        with signals_interrupt(self.noted) as self.check_signals, self.starting, self.ending:
             yield
 
     def require_complete_record(self) -> None:
@@ -248,6 +251,8 @@ class StageExperiment:
                 self._open_record(self.task)
             if self.ranks is not None and not self.ranks.begin():
                 raise SystemExit(0)
+            # Sacred records a run whose heartbeat was interrupted as it began as failed, or not.
+            self.starting.enter_context(signals_held())
         except TaskBusyError as error:
             raise TaskRefusedError(f"{error}; wait for it, or add {REPEAT}") from error
         except RefusalError as error:
@@ -292,6 +297,14 @@ class StageExperiment:
 
     def work(self, sacred_run: Any) -> Mapping[str, Any]:
         """Run the stage's main function and publish its dataset; return the dataset's scalars."""
+        try:
+            self.starting.close()
+            return self._make(sacred_run)
+        except BaseException:  # Sacred records how it ends, which no signal changes any more
+            self.ending.enter_context(handling_signals(lambda number, _: self.noted.append(number)))
+            raise
+
+    def _make(self, sacred_run: Any) -> Mapping[str, Any]:
         if self.task is None or self.attempt is None:
             raise RuntimeError("Sacred ran the main function without the configuration hook")
         journal = None
@@ -432,7 +445,7 @@ class _Link:
 
 def run_job(
     job: Job,
-    noted: Sequence[int] = (),
+    noted: list[int] | None = None,
     on_begin: Callable[[str], object] = lambda uid: None,
     ranks: Ranks | None = None,
 ) -> TaskOutcome:
@@ -442,8 +455,8 @@ def run_job(
     ----------
     job : Job
         The job.
-    noted : sequence of int
-        Signals that have asked for the end so far, as `signals_noted` yields them.
+    noted : list of int, optional
+        Signals that have asked for the end so far, as `signals_noted` yields them; more may come.
     on_begin : callable
         Called with the run's identifier when it begins.
     ranks : Ranks, optional
@@ -460,7 +473,7 @@ def run_job(
             journal_only=job.journal_only,
             repeat=job.repeat,
             away=job.away,
-            noted=noted,
+            noted=[] if noted is None else noted,
             on_begin=on_begin,
             ranks=ranks,
         )

@@ -48,23 +48,23 @@ def ranks_of(project: Project, executor: str, task: ResolvedTask) -> int:
     return demand.processes if task.stage.can_be_shared else 1
 
 
-def run_anyhow(job: Job, noted: Sequence[int] = ()) -> TaskOutcome:
+def run_anyhow(job: Job, noted: list[int] | None = None) -> TaskOutcome:
     """Run a job to its end, in this process or in as many as it asks for.
 
     Parameters
     ----------
     job : Job
         The job.
-    noted : sequence of int
+    noted : list of int, optional
         Signals that have asked for the end so far, as `signals_noted` yields them.
     """
     from registry.execute.experiment import run_job  # heavy: Sacred
 
-    return run_job(job, noted) if job.ranks == 1 else run_together(job, noted)
+    return run_job(job, noted) if job.ranks == 1 else run_together(job, noted or ())
 
 
 def run_held(
-    job: Job, lifeline: Connection, run: Callable[[Job, Sequence[int]], TaskOutcome]
+    job: Job, lifeline: Connection, run: Callable[[Job, list[int]], TaskOutcome]
 ) -> NoReturn:
     """Run a job, tell its outcome to whoever holds this process, and end, or when that is gone."""
     with signals_noted() as noted:

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -143,7 +143,7 @@ def _watch(job: Submitted, lifeline: bool) -> None:
         threading.Thread(target=work, name=work.__name__, daemon=True).start()
 
 
-def _outcome(job: Submitted, begun: Begun, noted: Sequence[int]) -> TaskOutcome:
+def _outcome(job: Submitted, begun: Begun, noted: list[int]) -> TaskOutcome:
     """Run the task of a job, and return what became of it; whatever goes wrong is told there."""
     ticket, failed = job.ticket, TaskOutcome(job.ticket.cell, State.FAILED, begun.uid)
     if job.tries > ticket.requeues + 1:
@@ -181,7 +181,7 @@ def _to_log(log: Path) -> None:
 class _Attempt:
     """An attempt at the task of a job, which waits for others that are at it."""
 
-    def __init__(self, project: Project, job: Submitted, uid: str, noted: Sequence[int]):
+    def __init__(self, project: Project, job: Submitted, uid: str, noted: list[int]):
         self.project, self.ticket, self.uid, self.noted = project, job.ticket, uid, noted
         self.executor = job.batch.executor
 

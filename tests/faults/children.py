@@ -8,6 +8,7 @@ audits (open to write, rename, remove, mkdir, symlink, link, truncate) and ``os.
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import re
@@ -126,9 +127,14 @@ class Child:
             self.process.start()
 
     def wait(self, seconds: float = 120.0) -> int:
-        """Return its exit status, negative for a signal; kill it if it does not end."""
+        """Return its exit status, negative for a signal; kill it if it does not end.
+
+        What its threads were at is printed then.
+        """
         self.process.join(seconds)
-        if self.process.exitcode is None:
+        if self.process.exitcode is None and self.process.pid is not None:
+            os.kill(self.process.pid, signal.SIGUSR1)
+            self.process.join(2)
             self.process.kill()
             self.process.join()
             raise TimeoutError(f"{self.command.words} did not end:\n{self.printed}")
@@ -198,6 +204,7 @@ def _work(command: Command, barrier: Any) -> None:
     log = os.open(command.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    faulthandler.register(signal.SIGUSR1)
     if barrier is not None:
         barrier.wait()
     _Watch(command)
@@ -219,7 +226,7 @@ class _Watch:
         self.counted = 0
         self._trace = os.open(command.trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._write = os.write
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what Python frees meanwhile may write too
         sys.addaudithook(self._audit)
         for name in ("write", "pwrite", "fsync"):
             setattr(os, name, self._wrapped(name, getattr(os, name)))

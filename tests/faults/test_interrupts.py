@@ -76,7 +76,8 @@ def test_no_process_prints_a_traceback(site: Site, chance: random.Random, trial:
     has_status(statuses - {"COMPLETED", "INTERRUPTED"}, set(), why=printed)
     for task in tasks:
         assert any(f"{task}  {end}" in printed for end in ("completed", "interrupted")), printed
-    assert (process.returncode != 0) == ("  interrupted" in printed), printed
+    if process.returncode != -number:  # at its very end, when all is said
+        assert (process.returncode != 0) == ("  interrupted" in printed), printed
 
 
 CUSTOMIZE = """

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from registry.execute.runner import EXIT_INTERRUPTED
+from registry.execute.runner import EXIT_FAILED, EXIT_INTERRUPTED
 from registry.interrupts import STOPPING
+from registry.mongo.database import OFF, URL_VARIABLE
 from registry.record.journal import journal_uids
 from tests.faults.children import Child
 from tests.faults.conftest import OWN, TRIALS, Reference, Site, has_status, write_own_stage
 from tests.faults.test_kills import fresh, is_made_whole, kinds_of
+from tests.forked import Forked
 
 MODULES = {
     "mean": "tests.registry.lab.average",
@@ -166,3 +168,47 @@ def test_a_signal_at_a_random_moment(
     child.wait()
     is_recorded_as_it_was(site, child, name, 0, holds(site)[name])
     is_made_whole(site, name, reference)
+
+
+SIGNALLED = """
+import os, signal, sys
+from sacred.run import Run
+from sacred.utils import IntervalTimer
+from tests import forked
+
+kind, name = {"start": IntervalTimer, "_emit_failed": Run}[sys.argv[1]], sys.argv[1]
+method = getattr(kind, name)
+
+def signalled(self, *given):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return method(self, *given)
+
+setattr(kind, name, signalled)
+forked.be(*sys.argv[2:])
+"""
+
+
+def signalled(site: Site, method: str, *words: str) -> tuple[int, str]:
+    """Return the exit status, and what is printed, if SIGTERM comes as Sacred calls a method."""
+    off = {URL_VARIABLE: OFF}
+    child = Forked(SIGNALLED, method, *words, folder=site.root, environment=off)
+    printed = child.finish()
+    return child.wait(), printed
+
+
+@pytest.mark.parametrize(
+    "words", [("factbook", "run", "twice", "--here"), ("tests.registry.lab.scale", "with", "twice")]
+)
+def test_a_signal_while_sacred_begins_a_run(site: Site, words: tuple[str, ...]) -> None:
+    """It is interrupted, not failed: the heartbeat, for whose end Sacred waits, has not begun."""
+    status, printed = signalled(site, "start", *words)
+    has_status(site.runs(), [("twice", "INTERRUPTED")], why=printed)
+    has_status(status, EXIT_INTERRUPTED, why=printed)
+    assert "Traceback" not in printed
+
+
+def test_a_signal_while_sacred_records_a_failure(site: Site) -> None:
+    words = "tests.registry.lab.scale", "with", "twice", "then=fail"
+    status, printed = signalled(site, "_emit_failed", *words)
+    has_status(site.runs(), [("twice", "FAILED")], why=printed)
+    has_status(status, EXIT_FAILED, why=printed)

@@ -465,7 +465,9 @@ def strongest_rows(
     called: tuple[tuple[int, str], ...] = (),
 ) -> list[dict[Hashable, Any]]:
     """Return the strongest concepts as rows of their table; see :func:`wall`."""
-    return _first_named(statistics(concepts), names, namer, count, called).to_dict("records")
+    found = _first_named(statistics(concepts), names, namer, count, called)
+    rows: list[dict[Hashable, Any]] = found.to_dict("records")
+    return rows
 
 
 def _first_named(

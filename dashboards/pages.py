@@ -24,7 +24,7 @@ from dashboards.views.results.menu import MENU, view_of
 READABLE = """<style>
 [data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
 [data-testid=stMainBlockContainer] { padding-top: 4rem; padding-bottom: 3rem; }
-[data-testid=stElementContainer]:has(> [data-testid=stHtml]):not(:has(p, figure, a)) {
+[data-testid=stElementContainer]:has(> [data-testid=stHtml]):not(:has(p, figure, a, mark)) {
   display: none; }
 [data-testid=stApp] :is(a, [role=option], [role=tab], summary):focus-visible {
   outline: 3px solid #0072b2 !important; outline-offset: 2px; border-radius: 4px; }
@@ -50,6 +50,12 @@ button[data-selected=true] [data-testid=stMarkdownContainer] {
   [class*=st-key-wide-columns] > * > [data-testid=stHorizontalBlock] > [data-testid=stColumn],
   [class*=st-key-wide-columns] > [data-testid=stHorizontalBlock] > [data-testid=stColumn] {
     min-width: 100%; }
+}
+@media (min-width: 700px) and (max-width: 1200px) { /* what is explained beside its answer */
+  .st-key-subject {
+    display: grid; grid-template-columns: minmax(0, 1fr) 264px; row-gap: 0.5rem;
+    align-content: start; }
+  .st-key-subject > :last-child { grid-column: 2; grid-row: 1 / span 4; }
 }
 </style>"""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -47,6 +48,7 @@ from dashboards.views.parts.parts import (
     Pictures,
     Table,
     file_name,
+    folded,
 )
 from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs.settings import behind
@@ -110,14 +112,16 @@ def show_beside(catalog: Catalog, model: datasets.Model, frame: pd.DataFrame, co
         if model.names:
             own = datasets.labels_of(model.names, concept)
             every_name = datasets.names_of(model.names)
-            show_table(labels.label_table(model.concepts.cell, own, concept, every_name))
+            table = labels.label_table(model.concepts.cell, own, concept, every_name)
+            with st.expander(table.title):
+                show_table(replace(table, title=""), alt=table.title)
     _over_images(catalog, model, frame, concept)
     _similar_directions(model, frame, concept)
     where, decided = st.columns(2, gap="medium")
     with where, explained():
         if model.localisation:
             maps = datasets.whole(model.localisation)
-            show_parts(one.location_parts(_file(model, concept), maps, concept))
+            show_parts(folded(one.location_parts(_file(model, concept), maps, concept)))
     with decided:
         _decisions(model, concept)
 
@@ -549,8 +553,10 @@ def _decisions(model: datasets.Model, concept: int) -> None:
         found = one.decision_frame(decisions, concept)
         note = f"Decisions explained by {made.cell} with this concept among the strongest."
         title, name = "Decisions that use this concept", f"{_file(model, concept)}-decisions"
-        show_table(Table(name, found, title, note, one.decision_columns(decisions)))
-        with st.container(horizontal=True):
-            for image in found["image"].tolist()[:LINKS]:
-                address = {**model.address, "decisions": made.name, "image": image}
-                link_to("decisions", literal(f"Decision on {image}"), **address)
+        with st.expander(title):
+            table = Table(name, found, "", note, one.decision_columns(decisions))
+            show_table(table, alt=title)
+            with st.container(horizontal=True):
+                for image in found["image"].tolist()[:LINKS]:
+                    address = {**model.address, "decisions": made.name, "image": image}
+                    link_to("decisions", literal(f"Decision on {image}"), **address)

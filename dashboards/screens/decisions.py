@@ -358,7 +358,7 @@ def show_decision(
     """
     name = file_name("decision", image)
     subject, total = wide_columns(SUBJECT_AND_SUM)
-    with subject:
+    with subject, st.container(key="subject"):
         st.subheader(literal(decision.question), anchor=False)
         sentence = f"{words.verdict_line(decision)} {words.sum_line(decision)}"
         st.markdown(literal(sentence))
@@ -370,7 +370,8 @@ def show_decision(
         figure = charts.waterfall_figure(decision, naming, name)
         show_figure(replace(figure, note=""), is_offered=False)
     _terms(model, decision, naming, decision.for_it)
-    _strongest(model, decision.for_it)
+    with st.expander("An image in which each of these is strongest"):
+        _strongest(model, decision.for_it)
     if decision.against_it:
         st.markdown(f"**{literal(f'Concepts that {decision.opposes}')}**")
         _terms(model, decision, naming, decision.against_it)
@@ -427,7 +428,7 @@ def _strongest(model: Model, terms: Sequence[Term]) -> None:
         for picture in drawn
     ]
     if strongest:
-        show_part(Pictures(strongest, note="An image in which each of these is strongest."))
+        show_part(Pictures(strongest))
     else:
         st.caption("No pictures of these are drawn; a name leads to its concept, with its images.")
 
@@ -470,6 +471,9 @@ def _what_if(
             page.tell(Advice("Cannot run the network on this", str(error)), st.warning)
             return
         st.markdown(literal(what_if.answer_line(decision, scaled, factors)))
+        if what_if.is_as_it_was(factors):
+            st.caption("Move a slider: what was promised then stands here beside what happens.")
+            return
         for figure in (what_if.promise_figure, what_if.classes_figure):
             show_figure(figure(decision, scaled), is_offered=False)
 

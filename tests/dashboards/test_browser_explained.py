@@ -108,16 +108,22 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
     see(page, "Can this name be trusted?")
     choose_row(page, 1, CONCEPT_ROW)
     asked(page, "concept=")
+    page.get_by_text("Decisions that use this concept").wait_for()
+    assert page.get_by_test_id("stMain").evaluate("e => e.scrollHeight") <= 3300, "three screens"
     picture(page, "walk-2-concept")
 
     page.get_by_role("link", name="Decisions").click()
     see(page, "which is exactly what")
     idle(page)
-    page.locator("[data-testid=stVegaLiteChart]").nth(1).wait_for()  # at least two
+    page.locator("[data-testid=stVegaLiteChart]").first.wait_for()
     picture(page, "walk-3-decision")
     audit(page)
-    height = page.get_by_test_id("stMain").evaluate("e => e.scrollHeight")
-    assert height < 2500, "a decision is one screen, and what is behind it a little more"
+    for width in (900, 1400):
+        page.set_viewport_size({"width": width, "height": 1100})
+        idle(page)
+        page.wait_for_function("width => window.innerWidth === width", arg=width)
+        height = page.get_by_test_id("stMain").evaluate("e => e.scrollHeight")
+        assert height < 2500, "a decision is one screen, and what is behind it a little more"
     map_of_a_concept = page.locator(".fb-pictures").nth(1).locator(".fb-look").first.bounding_box()
     assert map_of_a_concept
     assert map_of_a_concept["y"] + map_of_a_concept["height"] < 1100, "in the first screen"

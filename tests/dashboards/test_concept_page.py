@@ -58,9 +58,11 @@ def test_a_concept_has_answers_for_its_name_and_all_that_is_known_of_it(
         "Classes it contributes to",
         "Present in the same images",
         "Similar directions in the layer",
-        "Decisions that use this concept",
     ):
         assert title in titles
+    folds = [fold.label for fold in page.expander]
+    for title in ("Best label by every metric", ask.THERE, "Decisions that use this concept"):
+        assert title in folds, "what is asked for rarely takes no screen"
     assert table(page, "explained")["image"].tolist() == ["test/00000", f"test/{HOSTILE}"]
     assert table(page, "measure")["measure"].tolist() == ["pointing", "energy"]
     concepts = frames(page)[0].set_index("concept")

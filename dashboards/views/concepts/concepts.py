@@ -88,12 +88,10 @@ TABLE_COLUMNS = {
     "called": Column(help="what readers call it"),
     "score": Column(".2f", help="of the name, on held-out images"),
     "verdict": Column(
-        header="sanity checks",
-        help="whether the naming metric passes them; or how many passing metrics agree",
+        header="checks",
+        help="whether the naming metric passes the sanity checks; how many of those agree",
     ),
-    "chance": Column(
-        header="against chance", help="whether the name is above what permuted labels give"
-    ),
+    "chance": Column(header="chance", help="whether the name is above what permuted labels give"),
     "c2": Column(".2g", "C2", "visual consistency of its regions; random maps are near 0"),
     "nearness": Column(
         "+.3g", help="how much nearer its images are to what is sought than all images are"

@@ -60,6 +60,11 @@ def percents_of(text: str, possible: Collection[int]) -> dict[int, int]:
     return {one: percent for one, percent in pairs if one in possible and percent <= MOST}
 
 
+def is_as_it_was(factors: Mapping[int, float]) -> bool:
+    """Return whether no concept is scaled."""
+    return all(factor == 1 for factor in factors.values())
+
+
 def answer_line(decision: Decision, scaled: xr.Dataset, factors: Mapping[int, float]) -> str:
     """Return what was promised of scaled concepts, and what happens.
 
@@ -72,7 +77,7 @@ def answer_line(decision: Decision, scaled: xr.Dataset, factors: Mapping[int, fl
     factors : mapping of int to float
         By concept.
     """
-    if all(factor == 1 for factor in factors.values()):
+    if is_as_it_was(factors):
         return f"Nothing is changed yet: the {decision.quantity} is {_number(scaled['before'])}."
     before, promised, measured = (float(scaled[n]) for n in ("before", "promised", "measured"))
     sign = mark(decision)

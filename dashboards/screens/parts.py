@@ -32,7 +32,7 @@ from registry.columns import DURATION, Column
 from registry.wording import told_seconds
 
 ROW, WIDE = 35, 270  # pixels
-PASSAGE = '<div class="fb-passage">{}{}<br><small>{}</small></div>'
+PASSAGE = '<div class="fb-passage">{}{}<small>{}</small></div>'
 TEXT = "{}<mark>{}</mark><u>{}</u>{}"
 CUT = (
     '<details><summary><span class="fb-cut">{}</span> <span class="fb-more">more</span>'

@@ -116,6 +116,7 @@ def made(folder: Path) -> Project:
     (folder / "stories.txt").write_text("Once upon a time")
     (folder / "gpt2").mkdir()
     (folder / "gpt2/config.json").write_text("{}")
-    fabricate.store(project, "tokens", next_tokens(), schemas.NEXT_TOKENS, "run-tokens")
-    fabricate.store(project, "units", channels(), schemas.NEXT_TOKENS, "run-units")
+    for minute, (cell, dataset) in enumerate((("tokens", next_tokens()), ("units", channels()))):
+        uid = fabricate.run_uid(cell, minute)
+        fabricate.store(project, cell, dataset, schemas.NEXT_TOKENS, uid)
     return project

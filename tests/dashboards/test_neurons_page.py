@@ -14,7 +14,14 @@ import xarray as xr
 from streamlit.testing.v1 import AppTest
 
 from dashboards.server.image_reader import ImageReader
-from dashboards.views.concepts.concepts import about, concepts_frame, noun, orders_of, tiles
+from dashboards.views.concepts.concepts import (
+    about,
+    concept_table,
+    concepts_frame,
+    noun,
+    orders_of,
+    tiles,
+)
 from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.neurons import (
     OF_TEXTS,
@@ -190,6 +197,7 @@ def test_statistics_of_neurons_are_those_of_numpy_and_names_stand_beside() -> No
     np.testing.assert_allclose(found["largest_activation"], np.nanmax(values, axis=0))
     frame = concepts_frame(found)
     assert noun(frame) == "Neuron"
+    assert concept_table("x", frame).columns["concept"].header == "neuron"
     assert orders_of(frame) == ["activation", "score", "name", "number"]
     title, line = about(frame, CONCEPTS - 1)
     assert title == f"Neuron {CONCEPTS - 1} ({HOSTILE})"

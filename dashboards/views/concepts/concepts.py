@@ -347,6 +347,7 @@ def concept_table(cell: str, frame: pd.DataFrame, namer: str = "", title: str = 
     left_out = "score" if namer == CONSENSUS else ""  # which the verdict says in votes
     shown = [name for name in TABLE_COLUMNS if name in frame and name != left_out]
     columns = {name: TABLE_COLUMNS[name] for name in shown}
+    columns["concept"] = replace(columns["concept"], header=noun(frame).lower())
     if "approximate" in frame and "mean_contribution" in columns:
         columns["mean_contribution"] = Column(".3g", MARK, f"mean, {APPROXIMATE}")
     if namer:

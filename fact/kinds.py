@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -39,6 +39,7 @@ from fact.data.token_sequences import TokenSequences as TokenSequences
 from fact.data.vocabulary import identity
 from fact.data.words import Words as Words
 from fact.networks import efficientnet
+from fact.networks.calibration import uncalibrated
 from fact.networks.foresight import RELEVANT
 from fact.networks.released import (
     bcos_weights,
@@ -574,7 +575,8 @@ class OpenClip:
     folder : str or None
         A local folder with ``open_clip_config.json`` and ``open_clip_model.safetensors`` instead.
     scale, shift : float or None
-        Of ``sigmoid(scale (cos + shift))``; by default as they were fitted for the model.
+        Of ``sigmoid(scale (cos + shift))``; by default as they were fitted for the model. Of any
+        other model, in a folder too, both have to be given.
     quick_gelu : bool or None
         Whether its activation is ``x sigmoid(1.702 x)``, with which OpenAI trained its weights; by
         default as ``open_clip`` says of the weights.
@@ -602,6 +604,12 @@ class OpenClip:
         yield from (NETWORKS, SIGLIP if self._is_read_by_transformers else OPEN_CLIP)
         if self.folder is None and (weights := open_clip_weights(self.model, self.weights)):
             yield weights
+
+    def lacks(self) -> Callable[[Mapping[str, Any]], Iterable[str]]:
+        """Return what tells of a task that scores texts that nothing is known of its cosines."""
+        is_told = self.scale is not None and self.shift is not None
+        why = "" if is_told else uncalibrated(self.model, self.folder)
+        return lambda config: [why] if why and "template" in config else []
 
     @property
     def _is_read_by_transformers(self) -> bool:

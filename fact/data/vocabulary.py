@@ -51,14 +51,33 @@ def read_names(source: str) -> tuple[str, ...]:
 
 def read_lines(source: str) -> list[str]:
     """Return the names of a list or a file as they stand there; errors as of `read_names`."""
+    names = _stripped_lines(source)
+    if not names or not all(names):
+        where = f"line {names.index('') + 1}" if names else "it"
+        raise VocabularyError(f"names {source}: {where} is empty; expected a name on each line")
+    return names
+
+
+def read_words(source: str) -> list[str]:
+    """Return the words of a list or a file as they stand there, without empty lines.
+
+    Raises
+    ------
+    VocabularyError
+        If there is no such list or file, or no word in it.
+    """
+    words = [word for word in _stripped_lines(source) if word]
+    if not words:
+        raise VocabularyError(f"words {source}: it is empty; expected a word on each line")
+    return words
+
+
+def _stripped_lines(source: str) -> list[str]:
     if source in LISTS:
         text = (_FILES / f"{source}.txt").read_text(encoding="utf-8")
     else:
         text = _read_file(source, LISTS)
-    names = [line.strip() for line in text.splitlines()]
-    if not names or not all(names):
-        raise VocabularyError(f"names {source}: a line is empty; expected a name on each")
-    return names
+    return [line.strip() for line in text.splitlines()]
 
 
 def wordnet_numbers() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 import registry
-from fact.data.vocabulary import read_lines
+from fact.data.vocabulary import read_words
 
 
 @registry.kind("datasets", "words", provides="words")
@@ -19,8 +19,9 @@ class Words:
     words : tuple of str
         The words, or short texts: ``["beak", "a striped wing"]``.
     file : str or None
-        Instead: a text file in UTF-8 with one on each line, relative to the folder of the
-        declaration; or ``imagenet``, ``places365`` or ``cub-attributes``, lists that come along.
+        Instead: a text file in UTF-8 with one on each line, empty lines aside, relative to the
+        folder of the declaration; or ``imagenet``, ``places365`` or ``cub-attributes``, lists that
+        come along.
 
     Raises
     ------
@@ -55,6 +56,6 @@ class Words:
         Raises
         ------
         fact.data.vocabulary.VocabularyError
-            If there is no such file, or a line is empty.
+            If there is no such file, or no word in it.
         """
-        return tuple(self.words) if self.file is None else tuple(read_lines(self.file))
+        return tuple(self.words) if self.file is None else tuple(read_words(self.file))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,32 +27,13 @@ from fact.data.images import Ids, ImageDataset, Pixels, batches, write_parts
 from fact.data.tables import activation_part, label_part, neuron_summary
 from fact.data.vocabulary import as_written, distinct, read_names
 from fact.networks.arrays import slices
+from fact.networks.calibration import CALIBRATION, Calibration, uncalibrated
 from fact.networks.network import choose_device
 from fact.networks.precision import computing_in, exact
 from registry.store.shards import Shards
 
 TEXTS_AT_ONCE = 256
 SHARD_BYTES = 32 * 2**20
-
-
-class Calibration(NamedTuple):
-    """Weights of a model of images and texts, and the constants fitted for its cosines.
-
-    Probabilities are ``sigmoid(scale (cos + shift))``: Oikarinen et al., "Evaluating Neuron
-    Explanations", ICML 2025, arXiv 2506.05774, and its published code.
-    """
-
-    weights: str
-    scale: float
-    shift: float
-
-
-CALIBRATION = {
-    "ViT-SO400M-14-SigLIP-384": Calibration("webli", 58, -0.13),
-    "ViT-L-16-SigLIP-384": Calibration("webli", 60, -0.09),
-    "ViT-L-14-336": Calibration("openai", 58, -0.25),
-}
-"""Models of ``open_clip`` whose cosines have been calibrated on classes and superclasses."""
 
 
 class ImageTextError(ValueError):
@@ -147,13 +128,12 @@ def open_clip_model(
             "models of texts need open_clip: pip install 'factbook[siglip]'"
         ) from error
     known = CALIBRATION.get(model, Calibration("", 0, 0))
-    if scale is None and shift is None and model in CALIBRATION:
+    if scale is None and shift is None:
+        if why := uncalibrated(model, folder):
+            raise ImageTextError(why)
         scale, shift = known.scale, known.shift
     if scale is None or shift is None:
-        raise ImageTextError(
-            f"no calibration of {model!r}; give both scale and shift, or take one of "
-            f"{', '.join(CALIBRATION)}"
-        )
+        raise ImageTextError(f"{model!r}: give both scale and shift, or neither")
     name = f"local-dir:{Path(folder).expanduser()}" if folder else model
     tag = None if folder else pretrained or known.weights or None
     if quick_gelu is None and tag:  # which `open_clip` only warns of

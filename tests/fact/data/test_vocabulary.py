@@ -87,7 +87,7 @@ def test_faults_are_named_together_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(VocabularyError, match="did you mean 'imagenet'"):
         read_names("imagenett")
     path.write_text("cat\n\ndog\n")
-    with pytest.raises(VocabularyError, match="a line is empty"):
+    with pytest.raises(VocabularyError, match="line 2 is empty; expected a name"):
         read_names(str(path))
 
 

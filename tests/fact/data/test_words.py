@@ -12,7 +12,7 @@ from fact.data.words import Words
 
 def test_words_stand_in_the_declaration_or_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
-    path.write_text("beak\na striped wing\nbeak\n")
+    path.write_text("beak\na striped wing\n\nbeak\n")
     assert Words(file=str(path)).load() == ("beak", "a striped wing", "beak")
     assert Words(("beak", "claw")).load() == ("beak", "claw")
     assert Words(file="imagenet").load() == tuple(read_lines("imagenet"))
@@ -36,3 +36,6 @@ def test_neither_both_and_empty_words_are_refused(given: dict[str, object]) -> N
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(VocabularyError, match=r"no file .*none\.txt"):
         Words(file=str(tmp_path / "none.txt")).identity()
+    (tmp_path / "bare.txt").write_text("\n \n")
+    with pytest.raises(VocabularyError, match="it is empty; expected a word"):
+        Words(file=str(tmp_path / "bare.txt")).load()

@@ -20,7 +20,8 @@ from fact import encode_images, score_labels
 from fact.data.words import Words
 from fact.kinds import OpenClip
 from fact.networks import image_text
-from fact.networks.image_text import CALIBRATION, ImageTextError, open_clip_model, text_of
+from fact.networks.calibration import CALIBRATION
+from fact.networks.image_text import ImageTextError, open_clip_model, text_of
 from registry.declare.stage import Input
 from registry.store.shards import ShardWriter
 from tests.fact.traces.test_activations import Photographs
@@ -158,6 +159,15 @@ def test_models_that_cannot_be_had_say_why(folder: Path, tmp_path: Path) -> None
         open_clip_model("ViT-B-32")
     with pytest.raises(ImageTextError, match="give both scale and shift"):
         open_clip_model("ViT-L-14-336", scale=1)
+    other = r"another model than 'ViT-SO400M-14-SigLIP-384'.*\(embed_dim 16, not 1152"
+    with pytest.raises(ImageTextError, match=other):
+        OpenClip(folder=str(folder)).load()
+    scored, seen = {"template": "{}", "split": "test"}, {"split": "test"}
+    assert "another model" in "".join(OpenClip(folder=str(folder)).lacks()(scored))
+    assert "no calibration" in "".join(OpenClip("ViT-B-32").lacks()(scored))
+    assert list(OpenClip("ViT-B-32").lacks()(seen)) == [], "images alone need none"
+    assert list(OpenClip(folder=str(folder), scale=1, shift=0).lacks()(scored)) == []
+    assert list(OpenClip().lacks()(scored)) == []
     with pytest.raises(ImageTextError, match="cannot be loaded"):
         open_clip_model("tiny", folder=tmp_path / "none", scale=1, shift=0)
     assert len(OpenClip(folder=str(folder)).identity()) == 64

@@ -140,7 +140,7 @@ def _wall(catalog: Catalog, lineage: Lineage, concepts: datasets.Made) -> None:
         st.caption(literal(chain.without_pictures_line(drawer, words_of(kept))))
         with st.container(horizontal=True):
             for row in datasets.strongest_rows(concepts, names, namer, MOST_NAMED, called):
-                title = literal(" · ".join(view.told(row)))
+                title = literal(" · ".join(view.told(row, is_named=names is not None)))
                 page.link_to("concepts", title, **concepts.address, concept=str(row["concept"]))
         return
     link = chain.query("concepts", **concepts.address)

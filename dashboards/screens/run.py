@@ -103,7 +103,7 @@ def _overview(catalog: Catalog, run: RunView) -> None:
             st.code(command, language="bash", wrap_lines=True)
         _frame(run, "Record", view.facts_frame(run), "")
     with right:
-        _frame(run, "Result", view.settings_frame(run.result, are_results=True), "No result.")
+        _frame(run, "Result", view.results_frame(run), "No result.")
         _inputs(run)
         _frame(run, "Output", view.output_frame(run), "No dataset.")
         page.link_to(str(run.output.get("schema")), "Open", cell=run.cell, run=run.uid)

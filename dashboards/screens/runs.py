@@ -57,6 +57,7 @@ MOST_CHOSEN = 100
 
 MEBIBYTE = 1 << 20
 ROW_HEIGHT, TABLE_HEIGHT, HEIGHT_ABOVE_A_RUN = 35, 560, 260
+TOOK = 116  # pixels: "12 min, 5 sec"
 
 FILTERS = (
     *("stage", "where", "since", "until", "host", "tags", "sort", "limit"),
@@ -296,7 +297,7 @@ def _table(
     keys = [view.run_key(row.run) for row in shown]
     page.mark_rows(TABLE, keys, chosen)
     config = st.column_config
-    took: Any = {**column_of("seconds", view.TOLD["seconds"]), "width": "small"}
+    took: Any = {**column_of("seconds", view.TOLD["seconds"]), "width": TOOK}
     frame = view.runs_frame(shown, columns)
     if LOSS in columns:
         losses = _losses(catalog, shown)

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from dashboards.views.runs import comparison as view
+from dashboards.views.runs import one_run
 from dashboards.views.runs.curves import Curve, curve
 from dashboards.views.runs.runs import Row, row_of
 from registry.catalog.runs import RunView, source_diff
@@ -183,6 +184,32 @@ def test_the_best_of_each_result_is_named() -> None:
         "text": "",
     }
     assert view.results_table(rows, []).frame.set_index("result")["best"]["final_loss"] == "★ a"
+
+
+def test_accuracies_side_by_side_say_of_which_images_they_are() -> None:
+    outputs: list[dict[str, Any]] = [
+        {"schema": "concepts", "sizes": {"image": images}} for images in (100, 100, 80)
+    ]
+    rows = [
+        row(
+            n,
+            f"c{n}",
+            config={"split": "test"},
+            result={"accuracy": 0.9, "n_labelled": output["sizes"]["image"]},
+            output=output,
+        )
+        for n, output in enumerate(outputs)
+    ]
+    same = view.results_table(rows[:2], [])
+    assert same.note.endswith("Accuracies of 100 test images.")
+    other = view.results_table(rows, [])
+    assert other.note.endswith("Accuracies of 100 test images; of 80 test images, by run.")
+    values = one_run.results_frame(rows[2].run).set_index("key")["value"]
+    assert values["accuracy"] == "0.9 of 80 test images"
+    assert values["n_labelled"] == "80"
+    bare = row(1, result={"accuracy": 0.9})
+    assert "Accuracies" not in view.results_table([bare], []).note
+    assert one_run.results_frame(bare.run)["value"].tolist() == ["0.9"]
 
 
 def test_nan_is_never_best() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from dashboards.server.sparks import Sparks
 from dashboards.views.runs.drafts import MAKERS
-from dashboards.views.runs.headlines import HEADLINES, headline, headline_text
+from dashboards.views.runs.headlines import HEADLINES, headline, headline_text, measured_on
 from dashboards.views.runs.live import MOST_LIVE, live_runs
 from dashboards.views.runs.one_run import Progress
 from dashboards.views.runs.runs import (
@@ -274,6 +274,7 @@ def test_accuracies_of_a_run_say_on_which_images_they_were_measured() -> None:
     assert told("concepts", both, split="test").startswith("accuracy, spliced 90 % of test images;")
     line = told("network", {"test_accuracy": 0.5, "n_labelled": 1}, 1, test_split="test")
     assert line == "accuracy 50 % of 1 test image"
+    assert measured_on(view(1, result={"mean_score": 0.1}, output={"schema": "consistency"})) == ""
     line = told("sae", {"best_accuracy": 0.75, "n_held_out": 60})
     assert line == "accuracy, spliced 75 % of 60 held-out images"
 

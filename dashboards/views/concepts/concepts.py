@@ -319,9 +319,12 @@ def strongest(
     return Pictures(pictures, "What the network knows", note)
 
 
-def told(row: Mapping[Hashable, Any]) -> list[str]:
-    """Return what is told of a concept beside its image or text: names, doubts, its number."""
-    named = row["name"] or row.get("own_name") or "no name"
+def told(row: Mapping[Hashable, Any], is_named: bool = True) -> list[str]:
+    """Return what is told of a concept beside its image or text: names, doubts, its number.
+
+    Of a set that nothing names, `is_named` false, it is not told that one has no name.
+    """
+    named = row["name"] or row.get("own_name") or ("no name" if is_named else "")
     called = f"“{row['called']}”" if row.get("called") else ""
     chance = row.get("chance") if row.get("chance") != UNTESTED else ""
     doubts = ", ".join(filter(None, (row.get("verdict"), chance)))

@@ -26,6 +26,7 @@ from dashboards.views.parts.replicates import replicate_tables
 from dashboards.views.parts.text import setting_text, value_text
 from dashboards.views.runs.curve_charts import curve_layers
 from dashboards.views.runs.curves import Curve, smoothed, thin
+from dashboards.views.runs.headlines import measured_on
 from dashboards.views.runs.runs import Row, is_value, run_key, typed_column
 from registry.catalog.seeds import is_seed
 from registry.declare.cells import Graph
@@ -332,6 +333,9 @@ def results_table(rows: Sequence[Row], lower: Collection[str]) -> Table:
         ]
         frame["best in"] = [f"★ {', '.join(own)}" if own else "" for own in names]
     note = "★: best value, the smallest where smaller is better; ties share it."
+    of = [measured_on(row.run) for row in rows]
+    if told := list(dict.fromkeys(filter(None, of))):
+        note += f" Accuracies {'; '.join(told)}{', by run' * (len(told) > 1)}."
     return Table("compared-results", frame, "Results", note)
 
 

@@ -80,7 +80,7 @@ def headline(run: RunView) -> list[Number]:
         One that made a dataset of a schema of ours; nothing is known of others.
     """
     known = HEADLINES.get(str(run.output.get("schema", "")), {})
-    of = dict.fromkeys(ACCURACIES, _of(run)) if known else {}
+    of = dict.fromkeys(ACCURACIES, measured_on(run))
     return [
         Number(label, _said(run.result[key], is_share), of=of.get(key, ""))
         for key, (label, is_share) in known.items()
@@ -96,8 +96,11 @@ def headline_text(run: RunView) -> str:
     return numbers_line(headline(run), "; ")
 
 
-def _of(run: RunView) -> str:
-    """Return on which images the accuracies of a run were measured."""
+def measured_on(run: RunView) -> str:
+    """Return on which images the accuracies of a run were measured; "" where it has none."""
+    known = HEADLINES.get(str(run.output.get("schema", "")), {})
+    if not any(key in known and key in run.result for key in ACCURACIES):
+        return ""
     if run.output.get("schema") == "sae":
         return of_images(_count(run.result.get("n_held_out")), HELD_OUT)
     split = str(run.config.get("test_split") or run.config.get("split") or "")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from dashboards.views.parts.measured import ACCURACIES
 from dashboards.views.parts.text import (
     duration_text,
     setting_text,
@@ -20,6 +21,7 @@ from dashboards.views.parts.text import (
     time_text,
     value_text,
 )
+from dashboards.views.runs.headlines import measured_on
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.runs import RunDetails, RunView, flat
 from registry.execute.resolved import PROGRESS
@@ -123,6 +125,15 @@ def settings_frame(values: Mapping[str, Any], are_results: bool = False) -> pd.D
         (key or "result", "None" if value is None else text(value)) for key, value in flat(values)
     ]
     return pd.DataFrame(rows, columns=["key", "value"], dtype=object)
+
+
+def results_frame(run: RunView) -> pd.DataFrame:
+    """Return the results of a run as rows of ``key`` and ``value``; accuracies say of what."""
+    frame = settings_frame(run.result, are_results=True)
+    of = measured_on(run)
+    is_accuracy = frame["key"].isin(ACCURACIES) & bool(of)
+    frame.loc[is_accuracy, "value"] += f" {of}"
+    return frame
 
 
 def _own_config(run: RunView) -> dict[str, Any]:

@@ -17,6 +17,7 @@ stage = registry.Stage(
     plugged=metric_modules,
     formerly=("evals.test_metrics",),
     main="evals.sanity.forms:check_metrics",
+    tables=("evals.sanity.forms:BY_TEST",),
     shows=("evals.sanity.forms:sanity_table", "evals.sanity.figures:plot_sanity"),
 )
 

@@ -18,6 +18,7 @@ from evals.sanity.protocol import DECISIVE, FORMS, TESTS, THEORETICAL, judge_tog
 from evals.sanity.theoretical import theoretical_sanity
 from evals.scoring.labelled import pair_datasets
 from evals.scoring.seen_images import count_seen, seen_line
+from registry.columns import Column, ResultTable
 from registry.terminal import text_table
 
 
@@ -127,6 +128,18 @@ def _summarise(config: SanityConfig, tested: xr.Dataset, real: xr.Dataset | None
         ),
     )
 
+
+BY_TEST = ResultTable(
+    ("metric", "form", "test"),
+    {
+        "decrease_accuracy": Column(
+            ".2%", help="of draws, or of neurons, in which the score falls"
+        ),
+        "published": Column(".2%", help="of real neurons the mean over the paper's settings"),
+        "mean_change": Column("+.4f", help="of the score, in units of the metric's range"),
+    },
+)
+"""A row for each metric, form and test, of schema ``sanity``."""
 
 ORDER = ("passes", "undecided", "fails", "")
 

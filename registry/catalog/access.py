@@ -692,7 +692,7 @@ class Catalog:
         over : str
             The axis of replicates, by its key, or its label as ``fashion-sae.seed``. Where several
             have this key, the one that is drawn first counts, and results are means over the
-            others.
+            others. ``experiment`` makes each name a setting, and its experiments the replicates.
         results : sequence of str
             Names or patterns, as ``accuracy`` or ``score.*``: scalars of datasets, and
             ``column.row`` of the tables that a stage sums up its dataset by. By default the scalars
@@ -710,7 +710,7 @@ class Catalog:
         SelectionError
             If a name means nothing.
         ReplicatesError
-            If nothing has such an axis or such a result.
+            If nothing has such an axis or such a result, or a setting has several stages.
         """
         from registry.catalog.seeds import over_seeds  # pandas: listing runs needs none
 

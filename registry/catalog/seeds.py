@@ -20,6 +20,9 @@ from registry.store.schema import SchemaError
 from registry.store.shards import scalar_value
 from registry.suggest import nearest
 
+EXPERIMENT = "experiment"
+"""What is named instead of an axis where each name's experiments are its replicates."""
+
 
 @dataclass(frozen=True)
 class SeededName:
@@ -76,18 +79,37 @@ def over_seeds(
     confidence: float = 0.95,
 ) -> Replicates:
     """Return the results of cells over seeds; see :meth:`registry.Catalog.over_seeds`."""
-    cells = [cell for name in names for cell in project.graph.select([name])]
-    cells = list({cell.name: cell for cell in cells}.values())
+    settings = _settings(project, names, over)
+    cells = list({cell.name: cell for own in settings.values() for cell in own}.values())
     known = {label for cell in cells for label in cell.values}
-    if over != SEED and not any(is_seed(label, over) for label in known):
+    if over not in (SEED, EXPERIMENT) and not any(is_seed(label, over) for label in known):
         raise ReplicatesError(f"no axis {over[:100]!r} in what was named{nearest(over, known)}")
     found = {cell.name: _numbers(project, cell, bool(results)) for cell in cells}
     shown = _chosen([own for own in found.values() if own is not None], results)
-    settings: dict[str, list[Cell]] = {}
-    for cell in cells:
-        settings.setdefault(seeded_name(cell.name, over).setting, []).append(cell)
     made = tuple(_setting(name, own, found, shown, over) for name, own in settings.items())
     return Replicates(made, confidence, tuple(_remarks(cells, over)))
+
+
+def _settings(project: Project, names: Sequence[str], over: str) -> dict[str, list[Cell]]:
+    """Return the cells of each setting, every cell once.
+
+    ReplicatesError: experiments that are to be replicates are of several stages.
+    """
+    settings: dict[str, dict[str, Cell]] = {}
+    for name in names:
+        for cell in project.graph.select([name]):
+            settings.setdefault(_setting_of(cell, name, over), {})[cell.name] = cell
+    for setting, cells in settings.items():
+        stages = sorted({cell.stage for cell in cells.values()})
+        if over == EXPERIMENT and len(stages) > 1:
+            raise ReplicatesError(f"{setting}: of {' and '.join(stages)}; expected one stage")
+    return {setting: list(cells.values()) for setting, cells in settings.items()}
+
+
+def _setting_of(cell: Cell, name: str, over: str) -> str:
+    if over == EXPERIMENT:
+        return str(Reference(name, tuple(cell.values.items())))
+    return seeded_name(cell.name, over).setting
 
 
 def _setting(
@@ -104,7 +126,8 @@ def _setting(
             missing.append(cell.name)
         else:
             held = {result: numbers[result] for result in shown if result in numbers}
-            rows.append((seeded_name(cell.name, over).unit, held))
+            unit = cell.experiment if over == EXPERIMENT else seeded_name(cell.name, over).unit
+            rows.append((unit, held))
     return Replicated.of(name, rows, missing, kind)
 
 

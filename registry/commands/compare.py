@@ -22,7 +22,12 @@ TEXTS = ("result", "setting", "against")
 
 @click.command(context_settings=HELP)
 @click.argument("names", nargs=-1, required=True)
-@click.option("--over", default=SEED, show_default=True, help="Axis whose values are replicates.")
+@click.option(
+    "--over",
+    default=SEED,
+    show_default=True,
+    help="Axis whose values are replicates; `experiment`: those of each name.",
+)
 @click.option(
     "--result",
     "results",

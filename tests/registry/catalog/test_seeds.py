@@ -13,7 +13,7 @@ from registry.execute.schedule import run_plan
 from registry.plan.project import open_project
 from registry.replicates import ReplicatesError
 from tests.registry.conftest import Lab
-from tests.registry.lab.project import edit
+from tests.registry.lab.project import edit, write_project
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,34 @@ def test_any_axis_can_be_the_replicates(lab: Lab) -> None:
     assert [own.name for own in found.settings] == ["sweep[seed=0]", "sweep[seed=1]"]
     with pytest.raises(ReplicatesError, match=r"no axis 'sed'.*did you mean 'seed'"):
         over_seeds(lab.project, ["sweep"], over="sed")
+
+
+THRICE = """
+[experiments.thrice]
+stage = "tests.registry.lab.scale"
+needs = { numbers = "few" }
+config = { factor = 3.0 }
+"""
+
+
+def test_experiments_can_be_the_replicates(fresh: Path) -> None:
+    write_project(fresh, THRICE)
+    project = open_project(fresh)
+    run_plan(project, project.plan(["twice", "thrice", "mean"]), runner="here")
+    totals = [over_seeds(project, [name]).means()["mean"].item() for name in ("twice", "thrice")]
+    found = over_seeds(project, ["t*ice", "mean"], over="experiment", results=["total"])
+    [both, alone] = found.settings
+    assert (both.name, both.values.index.tolist()) == ("t*ice", ["twice", "thrice"])
+    assert both.values["total"].tolist() == totals
+    assert found.means().set_index("setting").loc["t*ice", "mean"] == pytest.approx(np.mean(totals))
+    assert (alone.name, alone.values.index.tolist()) == ("mean", ["mean"])
+    swept = over_seeds(project, ["sweep"], over="experiment")
+    assert [own.name for own in swept.settings][:2] == [
+        "sweep[factor=1.0,seed=0]",
+        "sweep[factor=1.0,seed=1]",
+    ]
+    with pytest.raises(ReplicatesError, match=r"pair: of tests.registry.lab.average and tests"):
+        over_seeds(project, ["pair"], over="experiment")
 
 
 def test_results_are_chosen_by_name_or_pattern(lab: Lab) -> None:

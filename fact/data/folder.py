@@ -495,7 +495,7 @@ class ImageFolder:
         root, lists = Path(self.root).expanduser(), self._list_paths()
         inside = [Path(path).expanduser() for path in (self.labels, self.masks) if path]
         scan = scan_folder(root, self.layout, inside, lists)
-        for split, members in scan.images.items():
+        for split, members in self.kept(scan.images).items():
             counts = {name: len(members.get(name, ())) for name in scan.classes}
             few = {name: count for name, count in counts.items() if count < FEW}
             if few:
@@ -504,6 +504,21 @@ class ImageFolder:
                 )
                 where = f" in {split!r}" if split else ""
                 yield (f"fewer than {FEW} images{where}, too few to learn or to test: {listed}")
+
+    def kept(self, images: Mapping[str, Mapping[str, Paths]]) -> Mapping[str, Mapping[str, Paths]]:
+        """Return the images of each split and class that are drawn where not all are wanted.
+
+        Raises
+        ------
+        ValueError
+            If there are more classes than images that are kept.
+        """
+        if self.most is None and self.most_per_class is None:
+            return images
+        return {
+            split: draw_some(members, self.most_per_class, self.most, self.seed)
+            for split, members in images.items()
+        }
 
     def remarks(self, images: FolderImages) -> Iterator[Finding]:
         """Yield how many images have masks, and what is wrong with these."""
@@ -614,13 +629,8 @@ class FolderImages:
 
     def _kept(self, scan: FolderScan, folder: ImageFolder) -> Mapping[str, Mapping[str, Paths]]:
         """Return the images that are drawn where not all are wanted."""
-        if folder.most is None and folder.most_per_class is None:
-            return scan.images
         try:
-            return {
-                split: draw_some(members, folder.most_per_class, folder.most, folder.seed)
-                for split, members in scan.images.items()
-            }
+            return folder.kept(scan.images)
         except ValueError as error:
             raise ImageDataError(self._subject, [str(error)]) from error
 

@@ -137,3 +137,5 @@ def test_a_plan_says_of_which_classes_there_are_few(
     assert result.exit_code == 0, result.output
     assert "mine: fewer than 20 images, too few to learn or to test: cat (3)" in result.stdout
     assert "dog" not in result.stdout
+    [kept] = ImageFolder("train", most_per_class=5).notes()
+    assert kept.endswith("to test: cat (3), dog (5)"), "of those that are kept"

@@ -437,11 +437,14 @@ class Replicates:
         Of the intervals, in (0, 1).
     remarks : tuple of str
         What was left out.
+    over : str
+        What the replicates are values of, in the singular.
     """
 
     settings: tuple[Replicated, ...]
     confidence: float = CONFIDENCE
     remarks: tuple[str, ...] = ()
+    over: str = SEED
 
     def __post_init__(self) -> None:
         _require_confidence(self.confidence)
@@ -508,8 +511,8 @@ class Replicates:
         """Yield what is to be said of :meth:`means`."""
         yield from self.remarks
         yield (
-            f"low, high: Student's t interval of the mean over seeds, {self.percent}, not cut off "
-            "at bounds; none with one seed, or where seeds change nothing."
+            f"low, high: Student's t interval of the mean over {self.over}s, {self.percent}, not "
+            f"cut off at bounds; none with one {self.over}, or where {self.over}s change nothing."
         )
         for setting in self.settings:
             if setting.missing:

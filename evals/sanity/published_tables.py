@@ -60,7 +60,7 @@ def cells_of(dataset: xr.Dataset) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By the name of the cell, as ``recall, theoretical, missing`` or ``recall``: ``published``,
+        By the name of the cell, as ``recall, missing, theoretical`` or ``recall``: ``published``,
         ``ours``, and ``error``, the standard error of ours. Cells without a published figure, or
         that were not computed, are left out.
 

@@ -87,7 +87,7 @@ def over_seeds(
     found = {cell.name: _numbers(project, cell, bool(results)) for cell in cells}
     shown = _chosen([own for own in found.values() if own is not None], results)
     made = tuple(_setting(name, own, found, shown, over) for name, own in settings.items())
-    return Replicates(made, confidence, tuple(_remarks(cells, over)))
+    return Replicates(made, confidence, tuple(_remarks(cells, over)), over)
 
 
 def _settings(project: Project, names: Sequence[str], over: str) -> dict[str, list[Cell]]:

@@ -93,6 +93,7 @@ def test_experiments_can_be_the_replicates(fresh: Path) -> None:
     assert both.values["total"].tolist() == totals
     assert found.means().set_index("setting").loc["t*ice", "mean"] == pytest.approx(np.mean(totals))
     assert (alone.name, alone.values.index.tolist()) == ("mean", ["mean"])
+    assert "mean over experiments, 95 %" in "".join(found.mean_notes())
     swept = over_seeds(project, ["sweep"], over="experiment")
     assert [own.name for own in swept.settings][:2] == [
         "sweep[factor=1.0,seed=0]",

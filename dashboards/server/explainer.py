@@ -60,7 +60,10 @@ class Explainer:
         self._source = _load(concepts, device)
 
     def read(self, image: str) -> np.ndarray:
-        """Return an image of the dataset that concepts were measured on, as the network sees it.
+        """Return an image of the dataset that concepts were measured on, of its own size.
+
+        :meth:`explain` and :meth:`open_concepts` bring it to the network's geometry, which is to
+        be done once: a picture that was cut to it and is brought to it again is another one.
 
         Raises
         ------
@@ -68,9 +71,8 @@ class Explainer:
             If the dataset, or this image, cannot be read.
         """
         with self._lock:
-            geometry = self._source.network.geometry
             try:
-                found: np.ndarray = self._dataset.read([image], geometry)[0]
+                found: np.ndarray = self._dataset.read([image])[0]
             except KeyError as error:  # whose text is quoted
                 raise ExplainerError(str(error.args[0] if error.args else error)) from error
             except (OSError, ValueError) as error:

@@ -124,7 +124,8 @@ def explain_image(
     source : ConceptSource
         A network, the layer, and its concepts: an SAE, or the layer's own channels.
     picture : array of uint8, (y, x, colour) or (y, x)
-        RGB or grey, of any library and size: it is brought to the network's geometry.
+        RGB or grey, of any library and size, as it is: it is brought to the network's geometry
+        here, and would be another one if it had been brought to it before.
     target : str or int
         The class that is explained: ``"prediction"``, its index or its name.
     against : str, int or None

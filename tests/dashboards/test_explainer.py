@@ -130,6 +130,20 @@ def test_where_the_network_has_a_geometry_of_its_own_pictures_are_left_to_it(
     assert explainer.explain(picture)["picture"].shape == (20, 20, 3)
 
 
+def test_an_image_is_brought_to_the_geometry_of_the_network_once(real: Catalog) -> None:
+    given, geometry = real.input("concepts"), Geometry(30, 20)
+    explainer = Explainer(given)
+    network = dataclasses.replace(explainer._source.network, geometry=geometry)
+    explainer._source = dataclasses.replace(explainer._source, network=network)
+    [seen] = given.origin("images").load().read(["test/00000"], geometry)
+    picture = explainer.read("test/00000")
+    np.testing.assert_array_equal(explainer.explain(picture)["picture"], seen)
+    assert (geometry.apply(seen) != seen).any()
+    opened = explainer.open_concepts(picture, 4)
+    logits = explainer.explain(picture)["logits"]
+    np.testing.assert_allclose(explainer.scale(opened, {})["logits"], logits, atol=1e-5)
+
+
 def test_a_device_that_is_not_here_is_no_reason_to_give_up(real: Catalog) -> None:
     assert Explainer(real.input("concepts"), "cuda:7").read("test/00000").shape == (24, 24, 3)
 

@@ -46,7 +46,7 @@ from fact.traces.by_concept import SMALL_CELLS, Presences, read_alone
 from registry.catalog.access import Catalog
 from registry.catalog.lineage import Lineage
 from registry.declare.stage import Input
-from registry.plan.project import MissingInputsError, recorded_input
+from registry.plan.project import MissingInputsError
 from registry.store.datasets import DATASET
 from registry.store.manifest import find_dataset
 from registry.store.netcdf import read_row
@@ -554,7 +554,7 @@ def _input_of(catalog: Catalog, lineage: Lineage, name: str) -> Input | None:
     entry = lineage.entries[name]
     if entry.is_current:
         return catalog.input(name)
-    return recorded_input(catalog.project.store, entry.folder) if entry.folder else None
+    return catalog.project.recorded(entry.folder) if entry.folder else None
 
 
 @st.cache_resource(max_entries=64, show_spinner="Comparing with all images …")

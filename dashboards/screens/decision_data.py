@@ -31,7 +31,6 @@ from dashboards.views.runs.settings import maker_of
 from registry.catalog.access import Catalog
 from registry.catalog.lineage import Entry, Lineage
 from registry.declare.stage import Input
-from registry.plan.project import recorded_input
 
 if TYPE_CHECKING:
     from fact.traces.interventions import ConceptSurgery
@@ -217,7 +216,7 @@ def _input_of(catalog: Catalog, entry: Entry) -> Input:
     """Return concepts with all behind them: of a run that no cell asks for, as it read it."""
     given = None
     if not entry.is_current and entry.folder is not None:
-        given = recorded_input(catalog.project.store, entry.folder)
+        given = catalog.project.recorded(entry.folder)
     return catalog.input(entry.name) if given is None else given
 
 

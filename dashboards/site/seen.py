@@ -25,7 +25,6 @@ from dashboards.views.concepts.neurons import as_concepts
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.datasets import open_made
 from registry.catalog.access import Catalog
-from registry.plan.project import recorded_input
 from registry.store.durable import StoreError
 from registry.store.manifest import find_dataset
 
@@ -221,7 +220,7 @@ def _pool_of(catalog: Catalog, known: ConceptSet, publisher: Publisher) -> Pool:
             if entry.is_current:
                 given = catalog.input(entry.name)
             else:
-                given = recorded_input(catalog.project.store, entry.folder)
+                given = catalog.project.recorded(entry.folder)
         side = FALLBACK_SIDE
         if known.gallery is not None and "y" in known.gallery.sizes:
             side = int(min(known.gallery.sizes["y"], known.gallery.sizes["x"]))

@@ -48,7 +48,7 @@ from registry.mongo import queries
 from registry.mongo.database import INDEXED, URL_VARIABLE, Database, DatabaseError, connect
 from registry.mongo.queries import EVERYTHING, PROJECT, Scope, find_metrics, sort_value, value_at
 from registry.mongo.removal import find_deleted
-from registry.plan.project import MissingInputsError, Project, open_project, recorded_input
+from registry.plan.project import MissingInputsError, Project, open_project
 from registry.plan.task import Plan
 from registry.record.copies import is_copy
 from registry.record.journal import journal_root, journal_uids, read_journal
@@ -653,7 +653,8 @@ class Catalog:
         ----------
         of : str, int or RunView
             As for :meth:`path`. Behind the dataset of a run stands what that run read, and the
-            settings of resources as they were declared then.
+            settings of resources as they were declared then; of those that are the same data
+            still, as they are declared now.
 
         Raises
         ------
@@ -667,7 +668,7 @@ class Catalog:
         if isinstance(of, str) and not is_run(of):
             return self.project.finished(of)
         folder = self.path(of)
-        found = recorded_input(self.project.store, folder)
+        found = self.project.recorded(folder)
         if found is None:
             raise MissingInputsError(f"the dataset in {folder} is not complete")
         return found

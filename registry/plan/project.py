@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from registry.declare.cells import Cell, Graph, expand
 from registry.declare.declaration import (
@@ -360,6 +360,24 @@ class Project:
             content=state.content,
         )
 
+    def recorded(self, folder: Path) -> Input | None:
+        """Return the dataset of a run as a stage would be given it: see :func:`recorded_input`.
+
+        What is declared still, and is the same data still, is read where it lies by now: keys that
+        do not count, as the folder of images, stand in no record.
+        """
+        return recorded_input(self.store, folder, self._still)
+
+    def _still(self, name: str, need: Mapping[str, Any]) -> Any:
+        """Return the settings of a resource that a run needed, None if it is another one by now."""
+        resource = self.declaration.resources.get(name)
+        kind = need.get("family"), need.get("kind")
+        if resource is None or (resource.family, resource.kind) != kind:
+            return None
+        identity = self.identity(resource)[0]
+        now = fingerprints(self.graph, [name], {name: identity})[name]
+        return resource.settings if now == need.get("fingerprint") else None
+
     def cell(self, text: str) -> Cell:
         """Return the one declared cell that a name means; see :meth:`Graph.select_one`."""
         return self.graph.select_one(text)
@@ -482,7 +500,13 @@ def finish_deletions(project: Project) -> list[str]:
     return unfinished
 
 
-def recorded_input(store: ExperimentStore, folder: Path, slot: str = "") -> Input | None:
+Still: TypeAlias = Callable[[str, Mapping[str, Any]], Any]
+"""Returns the settings of what a run needed, by its name and record; None if they are unknown."""
+
+
+def recorded_input(
+    store: ExperimentStore, folder: Path, still: Still, slot: str = ""
+) -> Input | None:
     """Return the dataset of a run as a stage would be given it, with what is behind it.
 
     By what lies on disk: what was superseded, or is declared no more, is found as it was.
@@ -493,6 +517,8 @@ def recorded_input(store: ExperimentStore, folder: Path, slot: str = "") -> Inpu
         Where the datasets behind it lie.
     folder : Path
         The folder of the run.
+    still : callable
+        What knows resources that are declared still.
     slot : str
         The slot that it fills; by default one of the name of its schema.
 
@@ -506,7 +532,7 @@ def recorded_input(store: ExperimentStore, folder: Path, slot: str = "") -> Inpu
         return None
     needs = (read_json(folder.parent / "task.json") or {}).get("needs", {})
     found = {
-        name: _recorded_behind(store, name, facts, needs.get(name, {}))
+        name: _recorded_behind(store, name, facts, needs.get(name, {}), still)
         for name, facts in manifest["inputs"].items()
     }
     return Input(
@@ -522,12 +548,19 @@ def recorded_input(store: ExperimentStore, folder: Path, slot: str = "") -> Inpu
 
 
 def _recorded_behind(
-    store: ExperimentStore, slot: str, facts: Mapping[str, Any], need: Mapping[str, Any]
+    store: ExperimentStore,
+    slot: str,
+    facts: Mapping[str, Any],
+    need: Mapping[str, Any],
+    still: Still,
 ) -> Input | None:
     """Return what filled a slot: the dataset of a run, or what was declared then."""
     name, fingerprint, run = facts["name"], facts["fingerprint"], facts.get("run")
     if run is not None:
-        return recorded_input(store, store.folder(name.partition("[")[0], fingerprint) / run, slot)
+        behind = store.folder(name.partition("[")[0], fingerprint) / run
+        return recorded_input(store, behind, still, slot)
+    if (known := still(name, need)) is not None:
+        return Input(slot, name, facts["kind"], fingerprint, settings=known)
     kind = kinds(need.get("family", "")).get(need.get("kind", ""))
     if kind is None:
         return None

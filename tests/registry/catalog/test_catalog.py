@@ -322,6 +322,21 @@ def test_the_dataset_of_any_run_is_reached_whatever_is_declared_by_now(
                 assert float(mean.open()["mean"]) == pytest.approx(13 / 3)
 
 
+def test_data_that_is_the_same_still_is_read_where_it_lies_by_now(fresh: Path) -> None:
+    (fresh / "here.txt").write_text("1 2 3.5")
+    few = 'kind = "numbers"\nvalues = [1, 2, 3.5]'
+    project = edit(fresh, few, 'kind = "placed-numbers"\nplace = "here.txt"')
+    [old] = run_plan(project, project.plan(["twice"]), runner="here", journal_only=True)
+    (fresh / "here.txt").rename(fresh / "there.txt")
+    edit(fresh, "here.txt", "there.txt")
+    edit(fresh, "}\n\n[experiments.mean]", "}\nconfig = { factor = 4.0 }\n\n[experiments.mean]")
+    with open_catalog(fresh, url="off") as catalog:
+        assert catalog.input(str(old.uid)).origin("numbers").load() == [1, 2, 3.5]
+    (fresh / "there.txt").write_text("5 6")
+    with open_catalog(fresh, url="off") as catalog:
+        assert catalog.input(str(old.uid)).inputs == {}
+
+
 def check_addresses(catalog: Catalog, run: RunView, values: Any) -> None:
     """Check every way to name a run's dataset."""
     for name in filter(None, (run, run.uid, run.id, run.id and str(run.id))):

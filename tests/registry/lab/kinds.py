@@ -1,4 +1,4 @@
-"""One kind of dataset: a list of numbers, or the numbers of a file."""
+"""Kinds of datasets: a list of numbers, or the numbers of a file, wherever it lies or not."""
 
 from __future__ import annotations
 
@@ -22,3 +22,15 @@ class Numbers:
         if self.file is None:
             return list(self.values)
         return [float(word) for word in Path(self.file).read_text().split()]
+
+
+@registry.kind("datasets", "placed-numbers", provides="numbers")
+@dataclass(frozen=True)
+class PlacedNumbers:
+    place: registry.Runtime[str]
+
+    def identity(self) -> str:
+        return hashlib.sha256(Path(self.place).read_bytes()).hexdigest()
+
+    def load(self) -> list[float]:
+        return [float(word) for word in Path(self.place).read_text().split()]

@@ -28,6 +28,7 @@ from dashboards.screens.parts import (
     show_part,
     show_parts,
     show_table,
+    wide_columns,
 )
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import evidence as ask
@@ -117,7 +118,7 @@ def show_beside(catalog: Catalog, model: datasets.Model, frame: pd.DataFrame, co
                 show_table(replace(table, title=""), alt=table.title)
     _over_images(catalog, model, frame, concept)
     _similar_directions(model, frame, concept)
-    where, decided = st.columns(2, gap="medium")
+    where, decided = wide_columns((1, 1), "where-and-decided")
     with where, explained():
         if model.localisation:
             maps = datasets.whole(model.localisation)
@@ -517,7 +518,8 @@ def _similar_tile(
     if picture:
         with slot:
             show_part(Pictures([picture]))
-    slot.button(
+    buttons = slot.container(horizontal=True, gap="small")
+    buttons.button(
         literal(f"{kind} {concept}"),
         key=f"similar-{what}-{concept}",
         on_click=go_to,
@@ -526,7 +528,7 @@ def _similar_tile(
         help="Show it.",
     )
     called = f"“{row['called']}”" if row.get("called") else ""
-    slot.button(
+    buttons.button(
         "Compare",
         key=f"compare-{what}-{concept}",
         on_click=_compare_with,

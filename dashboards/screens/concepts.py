@@ -62,7 +62,7 @@ WIDTHS = {
     "nearness": 72,
     "c2": 48,
     "image_share": 62,
-    "mean_contribution": 104,
+    "mean_contribution": 106,
     "tags": 90,
 }
 TABLE_AND_CONCEPT = (11, 14)

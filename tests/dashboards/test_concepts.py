@@ -11,7 +11,9 @@ import pytest
 import xarray as xr
 from PIL import Image
 
+from dashboards.screens.concepts import WIDTHS
 from dashboards.views.concepts.concepts import (
+    TABLE_COLUMNS,
     about,
     concept_table,
     concepts_frame,
@@ -30,6 +32,7 @@ from dashboards.views.concepts.concepts import (
     tiles,
     with_noted,
 )
+from dashboards.views.concepts.exactness import MARK
 from dashboards.views.concepts.labels import best_names
 from dashboards.views.parts.parts import numbers_line
 from dashboards.views.parts.pictures import thumbnail, veil
@@ -38,6 +41,9 @@ from registry.catalog.access import Catalog
 from registry.catalog.lineage import Lineage
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, RANKS, SIDE
+
+SMALL = 75
+"""Pixels of a column of Streamlit's that is called small."""
 
 
 @pytest.fixture
@@ -66,6 +72,14 @@ def test_the_summary_names_units_and_leaves_out_what_is_absent() -> None:
     without = summary(dataset.drop_vars(["accuracy", "image_l0"]))
     assert len(without) == len(numbers) - 2
     assert all(number.meaning for number in without)
+
+
+def test_headers_of_the_table_fit_into_their_columns() -> None:
+    """Streamlit cuts what is longer; a letter takes six pixels or seven, the edges sixteen."""
+    headers = {name: column.header or name for name, column in TABLE_COLUMNS.items()}
+    headers["mean_contribution"] = MARK
+    for name, header in headers.items():
+        assert 6.3 * len(header) + 16 <= WIDTHS.get(name, SMALL), header
 
 
 def test_accuracies_say_of_which_images_they_are_and_a_line_says_it_once() -> None:

@@ -39,6 +39,7 @@ from evals.kernels.arrays import to_dataset, to_labelled
 from evals.kernels.statistics import Shaped, divide, mean_defined
 from evals.naming.named_datasets import choosing_ids
 from evals.naming.verdicts import AT_CHANCE, UNTESTED, chance_of
+from evals.scoring.labelled import quote_some
 from evals.scoring.seen_images import count_seen, seen_line
 from registry.columns import Column, ResultTable
 from registry.suggest import nearest
@@ -366,11 +367,32 @@ def localise_concepts(
         seen, mapped_by = _count_seen(config, inputs, maps), approximate_maps(maps)
         progress = partial(run.progress, what="concepts")
         localised = localise(maps, masks, names, config, progress)
+        labels = masks["label"].values.astype(str).tolist()
     if verdicts is not None:
         localised = localised.merge(_judge_names(localised, verdicts))
     localised = localised.assign(seen | ({"maps": mapped_by} if mapped_by else {}))
-    sys.stdout.write(localisation_table(localised))
+    sys.stdout.write(localisation_table(localised) + tell_labels(localised, labels))
     return localised
+
+
+def tell_labels(localised: xr.Dataset, labels: Sequence[str]) -> str:
+    """Return a line on what masks and names are of, where no name has any; "" where one has.
+
+    Parameters
+    ----------
+    localised : Dataset
+        Of the schema ``localisation``.
+    labels : sequence of str
+        Of the masks.
+    """
+    names = np.unique(localised["name"].values.astype(str))
+    names = names[names != ""]
+    if not len(names) or set(names) & set(labels):
+        return ""
+    return (
+        f"No name has a mask: names are as {quote_some(names)}, masks as {quote_some(labels)}; "
+        "masks belong to names that are written alike.\n"
+    )
 
 
 def _count_seen(

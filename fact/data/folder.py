@@ -32,7 +32,7 @@ from fact.data.images import (
     mask_table,
 )
 from fact.data.lists import listed_classes
-from fact.data.masks import LabelFolders, MaskError, MaskFiles, open_masks
+from fact.data.masks import MaskError, MaskFiles, open_masks
 from fact.data.tree import ImageTree, Paths, with_prefix
 from fact.data.vocabulary import VocabularyError, identity, name_folders, read_groups
 from registry import Since
@@ -892,10 +892,10 @@ class FolderImages:
         masks = [[m for m in image if not isinstance(m, str)] for image in found]
         there = np.array([[m.any() for m in image] for image in masks])
         names, own = list(files.names), np.eye(len(files.names), dtype=bool)
-        if not isinstance(files, LabelFolders):  # whose folders may be called so themselves
-            are_classes = [name in self.classes for name in names]
-            own = np.concatenate([own, own[:, are_classes]], axis=1)
-            names += [f"class:{name}" for name in names if name in self.classes]
+        classes = [f"class:{name}" if name in self.classes else "" for name in names]
+        are_new = [bool(name) and name not in names for name in classes]  # folders may be called so
+        own = np.concatenate([own, own[:, are_new]], axis=1)
+        names += [name for name, is_new in zip(classes, are_new, strict=True) if is_new]
         carries = there.reshape(-1, len(files.names))[:, :, None] & own
         return mask_table(masks, carries, wanted, names, geometry)
 

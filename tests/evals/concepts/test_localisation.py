@@ -16,6 +16,7 @@ from evals.concepts.localisation import (
     compare,
     localisation_table,
     localise,
+    tell_labels,
 )
 from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
@@ -204,6 +205,9 @@ def test_what_cannot_be_judged_is_counted():
     assert found["n_judged"] == 1
     assert found["located_share"].values.tolist() == [1, 1, 1]
     assert "1 name has no masks" in localisation_table(found)
+    assert tell_labels(found, ["red", "wheel"]) == ""
+    told = tell_labels(found, ["class:red", "wheel"])
+    assert "names are as 'never', 'nowhere', 'red', masks as 'class:red', 'wheel'" in told
 
 
 def test_gains_count_images_that_do_not_show_the_label():

@@ -539,6 +539,10 @@ def test_masks_are_found_beside_their_images(animals, tmp_path):
     assert not truth["mask"].values[1:].any()
     np.testing.assert_array_equal(truth["carries"].values[0], np.eye(2))
     assert not truth["carries"].values[1:].any()
+    save(masks / "cat" / "cat" / "0.png", ear)
+    named = open_folder(animals, masks=masks).masks(ids)
+    assert named["label"].values.tolist() == ["cat", "ear", "tail", "class:cat"]
+    np.testing.assert_array_equal(named["carries"].sel(label="class:cat").values[0], [1, 0, 0])
     small = dataset.masks(ids, Geometry(6, 6))
     np.testing.assert_array_equal(small["mask"].values[0, 0], ear[::2, 2:14:2] > 0)
     assert open_folder(animals).masks(ids) is None

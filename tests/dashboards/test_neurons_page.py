@@ -197,7 +197,9 @@ def test_statistics_of_neurons_are_those_of_numpy_and_names_stand_beside() -> No
     np.testing.assert_allclose(found["largest_activation"], np.nanmax(values, axis=0))
     frame = concepts_frame(found)
     assert noun(frame) == "Neuron"
-    assert concept_table("x", frame).columns["concept"].header == "neuron"
+    heads = concept_table("x", frame).texts().columns.tolist()
+    assert heads[:2] == ["neuron", "own name"]
+    assert len(heads) == len(set(heads)), "no two columns are called alike"
     assert orders_of(frame) == ["activation", "score", "name", "number"]
     title, line = about(frame, CONCEPTS - 1)
     assert title == f"Neuron {CONCEPTS - 1} ({HOSTILE})"

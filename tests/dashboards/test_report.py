@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from dashboards.report import MOST_ROWS, render
+from dashboards.site.content import plain
 from dashboards.views.parts.parts import Heading, Note, Number, Numbers, Picture, Pictures, Table
 from dashboards.views.sections import Section
 from registry.cli import main
@@ -64,6 +65,14 @@ def test_stored_texts_are_shown_and_do_nothing() -> None:
     assert_inert(tags)
     assert tags.text.count(HOSTILE) >= 12
     assert [tag for tag, _ in tags.tags].count("img") == 1
+
+
+def test_reports_and_sites_say_of_what_a_number_is() -> None:
+    part = Numbers([Number("accuracy", "90 %", "fraction", "of 100 test images")])
+    assert "accuracy, of 100 test images<b>90 %</b>" in render("t", "", [Section("s", [part])])
+    assert list(plain([part])) == [
+        {"numbers": [{"name": "accuracy, of 100 test images", "value": "90 %", "is": "fraction"}]}
+    ]
 
 
 def test_long_tables_say_what_is_left_out() -> None:

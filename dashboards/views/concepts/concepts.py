@@ -83,7 +83,7 @@ TABLE_COLUMNS = {
     "token": Column(header="next token", help="whose probability the neuron is"),
     "passage": Column(header="strongest", help="the position where it is largest"),
     "count": Column(",d", help="positions that hold the token"),
-    "own_name": Column(header="neuron", help="what it is called where it is from"),
+    "own_name": Column(header="own name", help="what it is called where it is from"),
     "name": Column(),
     "called": Column(help="what readers call it"),
     "score": Column(".2f", help="of the name, on held-out images"),

@@ -99,7 +99,9 @@ def _overview(catalog: Catalog, run: RunView) -> None:
     with left:
         _configuration(run)
         if command := view.repeat_command(run):
-            st.markdown("**Run it again**")
+            entry = page.lineage(catalog).of_run(run.uid)
+            is_earlier = entry is not None and not entry.is_current and not run.overrides
+            st.markdown(f"**Run it {'as it is declared now' if is_earlier else 'again'}**")
             st.code(command, language="bash", wrap_lines=True)
         _frame(run, "Record", view.facts_frame(run), "")
     with right:

@@ -130,13 +130,17 @@ def test_what_was_made_before_a_value_changed_is_shown_with_both_sides(
 def test_the_page_of_a_run_says_what_has_changed_since(
     open_page: Open, template: Path, changed: Project
 ) -> None:
-    assert not open_page(template, "runs", {"run": CONCEPTS}).warning
+    before = open_page(template, "runs", {"run": CONCEPTS})
+    assert not before.warning
+    assert "Run it again" in plain(before)
     page = open_page(changed, "runs", {"run": CONCEPTS})
     assert not page.exception
     [banner] = [warning.value.replace("\\", "") for warning in page.warning]
     assert "not what experiments.toml now asks for as toy-concepts" in banner
     assert "k: 8 in this run, 9 now" in banner
     assert "factbook run toy-concepts" in [code.value for code in page.code]
+    assert "Run it again" not in plain(page), "another configuration would run"
+    assert "Run it as it is declared now" in plain(page)
     uid = run_uid("toy-concepts", 20)
     fabricate.store(changed, "toy-concepts", fabricate.concepts(1), schemas.CONCEPTS, uid)
     page = open_page(changed, "runs", {"run": CONCEPTS})

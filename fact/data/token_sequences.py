@@ -283,7 +283,7 @@ def _read_folder(folder: Path, column: str, split: str) -> Iterator[Any]:
     if folders := saved_splits(folder):
         if split not in folders and folder not in folders.values():
             known = list(folders)
-            raise TokenSequencesError(f"no split {split!r}{nearest(split, known)}; {known}")
+            raise TokenSequencesError(f"no split {split!r}{nearest(split, known)}")
         for path in saved_files(folders.get(split, folder)):
             yield from _read_arrow(path, column)
         return
@@ -305,7 +305,7 @@ def _parquet_files(folder: Path, split: str) -> list[Path]:
         )
     splits = {path.name.partition("-")[0] for path in files if "-of-" in path.name}
     if not own and splits:
-        raise TokenSequencesError(f"no split {split!r}{nearest(split, splits)}; {sorted(splits)}")
+        raise TokenSequencesError(f"no split {split!r}{nearest(split, splits)}")
     return own or files
 
 
@@ -313,9 +313,11 @@ def _find(column: str, names: Sequence[str]) -> str:
     """Return the column that is meant, of those that there are."""
     wanted = [column] if column else [name for name in COLUMNS if name in names]
     if not wanted or wanted[0] not in names:
-        hint = nearest(column, names) if column else "; say which by `column`"
-        asked = repr(column) if column else f"of {', '.join(COLUMNS)}"
-        raise TokenSequencesError(f"no column {asked} among {list(names)}{hint}")
+        if column:
+            raise TokenSequencesError(f"no column {column!r}{nearest(column, names)}")
+        raise TokenSequencesError(
+            f"no column of {', '.join(COLUMNS)} among {list(names)}; say which by `column`"
+        )
     return wanted[0]
 
 

@@ -34,7 +34,7 @@ from fact.data.images import (
     in_geometry,
     numbered_ids,
 )
-from fact.data.saved import saved_files, saved_splits
+from fact.data.saved import INFO, KEPT, saved_files
 from fact.data.vocabulary import identity, read_names
 from registry.declare.requirements import Extra, Package, Requirement
 from registry.suggest import nearest
@@ -336,13 +336,15 @@ _SHARD = re.compile(r"(?P<split>.+?)-\d+-of-\d+(-[0-9a-f]+)?")
 @registry.kind("datasets", "hugging-face", provides="images")
 @dataclass(frozen=True, kw_only=True)
 class HuggingFaceDataset:
-    """Images that Hugging Face's ``datasets`` saved to disk, or files of parquet of its hub.
+    """Images that Hugging Face's ``datasets`` keeps on the disk, or files of parquet of its hub.
 
     Parameters
     ----------
     path : str
-        A folder that ``save_to_disk`` wrote, or with ``….parquet`` as a repository of the hub has
-        them, ``data/train-00000-of-00002.parquet``; relative to the folder of the declaration.
+        A folder that ``save_to_disk`` wrote, or that in which ``load_dataset`` keeps a data set
+        (``NAME-train.arrow`` beside ``dataset_info.json``), or with ``….parquet`` as a repository
+        of the hub has them, ``data/train-00000-of-00002.parquet``; relative to the folder of the
+        declaration.
     image, label : str or None
         The columns, where there are several of images, or of classes.
     names : str or None
@@ -476,7 +478,7 @@ class Table:
 
 
 def open_tables(folder: Path) -> dict[str, Table]:
-    """Open the splits of a folder that ``save_to_disk`` wrote, or of files of parquet.
+    """Open the splits of a folder of ``datasets``, or of files of parquet.
 
     Parameters
     ----------
@@ -491,13 +493,13 @@ def open_tables(folder: Path) -> dict[str, Table]:
         If a file is missing or damaged.
     """
     return {
-        split: _saved(own) if isinstance(own, Path) else _parquet(own)
+        split: _saved(own) if all(path.suffix == ".arrow" for path in own) else _parquet(own)
         for split, own in split_files(folder).items()
     }
 
 
-def split_files(folder: Path) -> Mapping[str, Path | list[Path]]:
-    """Return the folder of each split that ``save_to_disk`` wrote, or its files of parquet.
+def split_files(folder: Path) -> dict[str, list[Path]]:
+    """Return the files of each split, of Arrow as ``datasets`` keeps them, or of parquet.
 
     Parameters
     ----------
@@ -507,29 +509,25 @@ def split_files(folder: Path) -> Mapping[str, Path | list[Path]]:
     Raises
     ------
     ValueError
-        If it holds neither.
+        If it holds neither, or was saved with a selection of rows beside it.
     """
-    if folders := saved_splits(folder):
-        return folders
-    files: dict[str, list[Path]] = {}
+    if files := saved_files(folder):
+        return files
     for path in sorted(folder.rglob("*.parquet")):
         shard = _SHARD.fullmatch(path.stem)
         own = path.stem if path.parent in (folder, folder / "data") else path.parent.name
         files.setdefault(shard["split"] if shard else own, []).append(path)
     if not files:
-        raise ValueError(
-            "it holds neither dataset_dict.json nor state.json, which save_to_disk writes, nor "
-            "files of parquet"
-        )
+        raise ValueError(f"it holds {KEPT}")
     return files
 
 
-def _saved(folder: Path) -> Table:
+def _saved(paths: Sequence[Path]) -> Table:
     import pyarrow as pa
 
-    info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+    info = json.loads(paths[0].with_name(INFO).read_text(encoding="utf-8")) if paths else {}
     tables: list[pa.Table] = []
-    for path in saved_files(folder):
+    for path in paths:
         with pa.memory_map(str(path)) as source:
             tables.append(pa.ipc.open_stream(source).read_all())
     parts = [table.select for table in tables]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import registry
 from fact.data.array_file import LOOKED_AT, PARQUET, TORCH
-from fact.data.saved import DICTIONARY, STATE, saved_files, saved_splits
+from fact.data.saved import KEPT, STATE, saved_files
 from fact.data.torch_file import read_torch
 from registry.declare.requirements import Finding, Requirement
 from registry.suggest import RefusalError, nearest
@@ -48,8 +48,9 @@ class TokenSequences:
     path : str
         ``.txt`` (texts), ``.jsonl`` (each line a text, a list of token ids, or an object with such
         a column), ``.npy``, ``.npz`` or ``.pt`` (token ids, (sequence, position)), ``.parquet``,
-        ``.arrow``, or the folder of a Hugging Face data set, as ``save_to_disk`` writes it or with
-        its parquet files; relative to the folder of the declaration.
+        ``.arrow``, or the folder of a Hugging Face data set, as ``save_to_disk`` writes it, as
+        ``load_dataset`` keeps it or with its parquet files; relative to the folder of the
+        declaration.
     column : str
         Column, key or array that holds them; by default ``tokens``, ``input_ids`` or ``text``.
     split : str
@@ -280,11 +281,11 @@ def _read_arrow(path: Path, column: str) -> Iterator[Any]:
 
 
 def _read_folder(folder: Path, column: str, split: str) -> Iterator[Any]:
-    if folders := saved_splits(folder):
-        if split not in folders and folder not in folders.values():
-            known = list(folders)
-            raise TokenSequencesError(f"no split {split!r}{nearest(split, known)}")
-        for path in saved_files(folders.get(split, folder)):
+    if files := saved_files(folder):
+        if split not in files and not (folder / STATE).is_file():
+            raise TokenSequencesError(f"no split {split!r}{nearest(split, files)}")
+        (alone, *_) = files.values()
+        for path in files.get(split, alone):
             yield from _read_arrow(path, column)
         return
     for path in _parquet_files(folder, split):
@@ -300,9 +301,7 @@ def _parquet_files(folder: Path, split: str) -> list[Path]:
         if any(part.startswith(split) for part in path.relative_to(folder).parts)
     ]
     if not files:
-        raise TokenSequencesError(
-            f"neither {STATE} nor {DICTIONARY}, which save_to_disk writes, nor parquet files"
-        )
+        raise TokenSequencesError(KEPT)
     splits = {path.name.partition("-")[0] for path in files if "-of-" in path.name}
     if not own and splits:
         raise TokenSequencesError(f"no split {split!r}{nearest(split, splits)}")

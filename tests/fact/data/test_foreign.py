@@ -209,6 +209,26 @@ def test_files_of_parquet_as_on_the_hub(tmp_path: Path) -> None:
     np.testing.assert_array_equal(images.read(["train/00004"])[0], pixels(4, (10, 7)))
 
 
+def test_what_load_dataset_keeps(tmp_path: Path) -> None:
+    """As in ``~/.cache/huggingface/datasets/NAME/default/0.0.0/HASH``."""
+    splits = {split: {"name": split, "num_examples": 3} for split in ("train", "validation")}
+    info = {"features": FEATURES, "builder_name": "parquet", "splits": splits}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+    files = {"my-data-train-00000-of-00002": [2, 0], "my-data-train-00001-of-00002": [1]}
+    files |= {"my-data-validation": [1, 1], "cache-0123456789abcdef": [0, 0, 0]}
+    for first, (name, labels) in enumerate(files.items()):
+        own = table(labels, first=2 * first)
+        path = str(tmp_path / f"{name}.arrow")
+        with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, own.schema) as writer:
+            writer.write_table(own)
+    settings = HuggingFaceDataset(path=str(tmp_path))
+    images = settings.load()
+    assert (images.splits, images.classes) == (("train", "validation"), ("cat", "dog", "yak"))
+    np.testing.assert_array_equal(images.labels("train"), [2, 0, 1])
+    np.testing.assert_array_equal(images.read(["train/00002"])[0], pixels(2, (8, 7)))
+    assert not list(settings.lacks()({"split": "validation"}))
+
+
 def test_older_files_of_the_hub_end_in_a_hash(tmp_path: Path) -> None:
     told = {b"huggingface": json.dumps({"info": {"features": FEATURES}}).encode()}
     (tmp_path / "data").mkdir()

@@ -96,6 +96,22 @@ def test_data_sets_of_hugging_face_are_read_from_the_disk(tmp_path: Path) -> Non
             read(tmp_path / name, split=split)
 
 
+def test_what_load_dataset_keeps_of_texts(tmp_path: Path) -> None:
+    told = {"splits": {"train": {}, "test": {}}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(told))
+    for split, ids in (("train", IDS), ("test", IDS[:1])):
+        own = pa.table({"tokens": ids})
+        path = str(tmp_path / f"text-{split}.arrow")
+        with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, own.schema) as writer:
+            writer.write_table(own)
+    assert read(tmp_path) == IDS
+    assert read(tmp_path, split="test") == IDS[:1]
+    with pytest.raises(
+        TokenSequencesError, match=r"no split 'val'; expected one of 'test', 'train'$"
+    ):
+        read(tmp_path, split="val")
+
+
 @pytest.mark.parametrize("entry", ["_indices_data_files", "_indices_files"])
 def test_a_selection_of_rows_is_refused(entry: str, tmp_path: Path) -> None:
     save_to_disk(tmp_path / "d/train", pa.table({"tokens": IDS}), 1)
@@ -155,5 +171,5 @@ def test_files_that_are_not_there_or_damaged_are_told(tmp_path: Path) -> None:
     with pytest.raises(TokenSequencesError, match="cannot be read"):
         read(tmp_path / "ids.npy")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TokenSequencesError, match="nor parquet files"):
+    with pytest.raises(TokenSequencesError, match="nor files of parquet"):
         read(tmp_path / "empty")

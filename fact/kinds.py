@@ -57,6 +57,7 @@ from fact.networks.requirements import (
     TIMM,
     CodeOfModel,
     ModelFolder,
+    PythonFunction,
 )
 from fact.sae.releases import fetch_checkpoint, released_checkpoint, released_checkpoint_url
 from registry.declare.requirements import Requirement
@@ -533,8 +534,8 @@ class PythonNetwork:
         return " ".join([code, *filter(None, [_identity_of(self.file, self.classes)])])
 
     def requires(self) -> Iterator[Requirement]:
-        """Yield the packages."""
-        yield NETWORKS
+        """Yield the packages, and the function."""
+        yield from (NETWORKS, PythonFunction(self.function))
 
     def load(self) -> Network:
         """Build the network and read its weights."""

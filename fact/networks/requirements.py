@@ -5,6 +5,7 @@ Bounds are those of the extras in ``pyproject.toml``.
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from registry.declare.requirements import Extra, Finding, Package, Requirement
+from registry.plan.sources import module_file
+from registry.suggest import nearest
 
 NETWORKS = Extra(
     "networks",
@@ -121,3 +124,41 @@ def look_for_code(folder: Path) -> Finding | None:
                 "read it there; if you trust it, say `trusted = true` in the table of the model",
             )
     return None
+
+
+@dataclass(frozen=True)
+class PythonFunction:
+    """A function or class of somebody's module, which is looked for and not imported.
+
+    Attributes
+    ----------
+    path : str
+        As ``package.module:function``.
+    """
+
+    path: str
+
+    def look(self) -> Finding | None:
+        """Return that the module has no such name, as far as its text says; of none, nothing."""
+        module, _, name = self.path.partition(":")
+        names = _defined_in(module_file(module))
+        if names is None or name in names:
+            return None
+        return Finding(f"{self.path!r}: module {module!r} has no {name!r}{nearest(name, names)}")
+
+
+def _defined_in(file: Path | None) -> set[str] | None:
+    """Return the names that a module binds; None where that cannot be seen from its text."""
+    try:
+        tree = ast.parse(file.read_bytes()) if file else None
+    except (OSError, SyntaxError, ValueError):
+        return None
+    names: set[str] = set()
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return None if tree is None or names & {"*", "__getattr__"} else names

@@ -15,6 +15,7 @@ from fact.data.images import Geometry
 from fact.networks.bcosify import bcosify
 from fact.networks.files import load_network, save_network
 from fact.networks.network import NetworkError
+from fact.networks.requirements import PythonFunction
 from registry.declare.faults import ConfigError
 from registry.declare.plugins import kinds as registered
 from tests.fact import tiny
@@ -117,6 +118,13 @@ def test_the_code_of_ones_own_network_is_part_of_its_identity(
         settings("python", function="no_such_module:Net", classes=classes).identity()
     with pytest.raises(NetworkError, match="there is no function 'own_small_network:Big'"):
         settings("python", function="own_small_network:Big", classes=classes).load()
+    found = PythonFunction("own_small_network:no_modul").look()
+    assert "has no 'no_modul'; did you mean 'no_module'" in str(found)
+    assert PythonFunction(own).look() is None
+    assert PythonFunction("own_small_network:nn").look() is None, "what it imports is there too"
+    (tmp_path / "own_small_network.py").write_text("from os.path import *\n")
+    assert PythonFunction("own_small_network:join").look() is None, "nobody can see it"
+    (tmp_path / "own_small_network.py").write_text(OWN)
     with pytest.raises(NetworkError, match="returns a int; expected a module"):
         settings("python", function="own_small_network:no_module", classes=classes).load()
     with pytest.raises(ConfigError, match="function"):

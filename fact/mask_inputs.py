@@ -2,6 +2,7 @@
 
 import registry
 from fact import schemas
+from fact.networks.foresight import refuse_masks
 from fact.networks.requirements import needs_networks
 from fact.traces.config import MaskConfig as Config
 
@@ -14,6 +15,7 @@ stage = registry.Stage(
     main="fact.traces.maps:mask_inputs",
     cut_by="images",
     requires=needs_networks,
+    refuse=refuse_masks,
     reaches=("images", "network"),
 )
 

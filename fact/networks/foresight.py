@@ -108,6 +108,26 @@ def refuse_mapping(
     yield from refuse_maps(config, loaded)
 
 
+def refuse_masks(
+    _config: Mapping[str, Any], loaded: Mapping[str, Resource | Cell]
+) -> Iterator[str]:
+    """Yield why objects cannot be masked: images whose kind takes masks were given none.
+
+    Parameters
+    ----------
+    config : mapping
+        Of the stage.
+    loaded : mapping of str to Resource or Cell
+        What the stage loads, by slot.
+    """
+    images = loaded.get("images")
+    if isinstance(images, Resource) and getattr(images.settings, "masks", "") is None:
+        yield (
+            f"images {images.name!r} have no masks of their labels: the key `masks` of "
+            f"[datasets.{images.name}] says where they lie"
+        )
+
+
 def refuse_gallery(
     config: Mapping[str, Any], loaded: Mapping[str, Resource | Cell]
 ) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from dashboards.views.concepts import examples as ask
 from dashboards.views.concepts.neurons import Words
 from dashboards.views.concepts.one_concept import marked_range
 from dashboards.views.concepts.snippets import missing_evidence
+from fact.data.folder import ImageFolder
+from fact.networks.foresight import refuse_masks
 from fact.traces.by_concept import ENTRY
 from registry.catalog.lineage import FinishedRuns, lineage_of
 from registry.declare.declaration import read_declaration
@@ -119,6 +122,22 @@ def test_what_is_proposed_can_be_declared(
     file.write_text(f"{(explained_template / 'experiments.toml').read_text()}\n{text}\n")
     declared = read_declaration(file)
     assert set(proposed) <= set(declared.experiments)
+
+
+def test_masks_come_first_where_a_folder_of_images_has_none(
+    explained_template: Path, tmp_path: Path
+) -> None:
+    project, first = open_project(explained_template), "# First masks of what labels name"
+    lineage = lineage_of(project, FinishedRuns(project.store.root))
+    assert first not in missing_evidence(lineage, "concepts", ())  # of shapes, which have masks
+    resource = lineage.graph.declaration.resources["shapes"]
+    folder = ImageFolder(str(tmp_path))
+    for masks, is_told in ((None, True), ("masks", False)):
+        given = replace(resource, settings=replace(folder, masks=masks))
+        declared = replace(lineage.graph.declaration, resources={"shapes": given})
+        asked = replace(lineage, graph=replace(lineage.graph, declaration=declared))
+        assert (first in missing_evidence(asked, "concepts", ())) == is_told
+        assert bool(list(refuse_masks({}, {"images": given}))) == is_told
 
 
 def test_two_concepts_side_by_side(open_page: Open, explained_template: Path) -> None:

@@ -39,10 +39,12 @@ class _Lines:
         stage: str,
         needs: Mapping[str, str],
         config: Mapping[str, Any] | None = None,
+        before: str = "",
     ) -> str:
-        """Propose an experiment and return its name."""
+        """Propose an experiment, with what has to be done before, and return its name."""
         name = f"{self.own}-{what}"
-        lines = [f"[experiments.{name}]", f'stage = "{stage}"', f"needs = {_inline(needs)}"]
+        lines = [f"# {before}"] if before else []
+        lines += [f"[experiments.{name}]", f'stage = "{stage}"', f"needs = {_inline(needs)}"]
         lines += [f"config = {_inline(config)}"] if config else []
         self.blocks[name] = "\n".join(lines)
         return name
@@ -99,7 +101,7 @@ def missing_evidence(lineage: Lineage, name: str, known: Collection[str]) -> str
             "maps", "fact.map_concepts", {"concepts": entry.cell}
         )
         masks = _of(lineage, name, "masks") or lines.add(
-            "masks", "fact.mask_inputs", {"maps": maps}
+            "masks", "fact.mask_inputs", {"maps": maps}, before=_masks_first(lineage, images)
         )
         needs = {"maps": maps, "masks": masks, "names": named}
         lines.add("localisation", "evals.localise_concepts", needs)
@@ -112,6 +114,14 @@ def missing_evidence(lineage: Lineage, name: str, known: Collection[str]) -> str
         lines.add("again", entry.stage, {**entry.needs, "sae": again})
         lines.add("matching", "evals.match_concepts", pair)
     return lines.text
+
+
+def _masks_first(lineage: Lineage, images: str) -> str:
+    """Return that images need masks, where their kind takes them and none are given."""
+    declared = lineage.graph.declaration.resources.get(images)
+    if declared is None or getattr(declared.settings, "masks", "") is not None:
+        return ""
+    return f'First masks of what labels name, in [datasets.{images}]: masks = "FOLDER"'
 
 
 def _sanity_of(lineage: Lineage, labels: str) -> str:

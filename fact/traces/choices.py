@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import xarray as xr
@@ -13,13 +14,19 @@ from fact.data.vocabulary import wordnet_names
 from fact.networks.arrays import slices
 from fact.traces.config import DecidedImages, GalleryConfig
 from fact.traces.plots import EMPTY, decision_shares
-from registry.suggest import nearest
+from registry.suggest import RefusalError, nearest
 from registry.wording import counted
 
 IMAGES = 512
 """Images whose contributions are read at once."""
 
 _PLACE = re.compile(r"(.+)\[(\d+)\]")
+
+T = TypeVar("T")
+
+
+class ChoiceError(RefusalError, ValueError):
+    """Images or classes that are asked for and that were not measured."""
 
 
 def alive_concepts(measured: xr.Dataset, most: int | None) -> NDArray[np.int64]:
@@ -172,20 +179,33 @@ def rows_of_images(measured: xr.Dataset, images: DecidedImages) -> NDArray[np.in
 
     Raises
     ------
-    KeyError
-        If an image was not measured, or there is no such class; with the nearest name.
+    ChoiceError
+        With every image that was not measured, and every class that there is not, or of which no
+        image was; with the nearest name.
     """
     if images.images:
         ids = measured["image"].values.astype(str)
         known = {name: row for row, name in enumerate(ids)}
-        return np.array([_row(measured, known, text) for text in images.images])
+        return np.array(_each(images.images, lambda text: _row(measured, known, text)))
     if images.classes:
-        found = [_rows_of_class(measured, name)[: images.per_class] for name in images.classes]
-        return np.concatenate(found)
+        found = _each(images.classes, lambda name: _rows_of_class(measured, name))
+        return np.concatenate([rows[: images.per_class] for rows in found])
     label, prediction = (measured[name].values for name in ("label", "prediction"))
     label = np.where(label < 0, measured.sizes["class"] + prediction, label)  # as images go
     rows = [np.flatnonzero(label == value)[: images.per_class] for value in np.unique(label)]
     return np.concatenate(rows)
+
+
+def _each(chosen: Iterable[str], find: Callable[[str], T]) -> list[T]:
+    found, faults = [], []
+    for text in chosen:
+        try:
+            found.append(find(text))
+        except ChoiceError as error:
+            faults.append(str(error))
+    if faults:
+        raise ChoiceError("; ".join(faults))
+    return found
 
 
 def _row(measured: xr.Dataset, known: dict[str, int], text: str) -> int:
@@ -193,10 +213,10 @@ def _row(measured: xr.Dataset, known: dict[str, int], text: str) -> int:
     if text in known:
         return known[text]
     if (place := _PLACE.fullmatch(text)) is None:
-        raise KeyError(f"image {text!r} was not measured{nearest(text, known)}")
+        raise ChoiceError(f"image {text!r} was not measured{nearest(text, known)}")
     rows, number = _rows_of_class(measured, place[1]), int(place[2])
     if number >= len(rows):
-        raise KeyError(
+        raise ChoiceError(
             f"image {text!r}: class {place[1]!r} has {counted(len(rows), 'image')}, from 0"
         )
     return int(rows[number])
@@ -209,7 +229,10 @@ def _rows_of_class(measured: xr.Dataset, name: str) -> NDArray[np.intp]:
     """
     index = _class_index(measured["class"].values.astype(str).tolist(), name)
     label, prediction = (measured[own].values for own in ("label", "prediction"))
-    return np.flatnonzero(np.where(label < 0, prediction, label) == index)
+    rows = np.flatnonzero(np.where(label < 0, prediction, label) == index)
+    if not len(rows):
+        raise ChoiceError(f"no image of class {name!r} was measured")
+    return rows
 
 
 def _class_index(classes: list[str], name: str) -> int:
@@ -219,4 +242,4 @@ def _class_index(classes: list[str], name: str) -> int:
         return int(name)
     if (numbered := wordnet_names().get(name, "")) in classes:
         return classes.index(numbered)
-    raise KeyError(f"no class {name!r}{nearest(name, classes)}")
+    raise ChoiceError(f"no class {name!r}{nearest(name, classes)}")

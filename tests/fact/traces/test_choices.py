@@ -11,7 +11,7 @@ import xarray as xr
 
 from fact import schemas
 from fact.traces import decisions, maps
-from fact.traces.choices import choose_concepts, rows_of_images
+from fact.traces.choices import ChoiceError, choose_concepts, rows_of_images
 from fact.traces.config import DecidedImages, DecisionConfig, GalleryConfig
 from fact.traces.spliced import ConceptSource
 from tests.evals.runs import FakeRun
@@ -59,8 +59,16 @@ def test_a_class_goes_by_its_number_in_wordnet_too():
         assert rows_of_images(named, DecidedImages(images=(images,))).tolist() == [4]
         chosen = DecidedImages(classes=(classes,), per_class=2)
         assert rows_of_images(named, chosen).tolist() == [1, 4]
-    with pytest.raises(KeyError, match="no class 'n01484850'"):
+    with pytest.raises(ChoiceError, match="no class 'n01484850'"):
         rows_of_images(named, DecidedImages(images=("n01484850[0]",)))
+
+
+def test_a_class_of_which_nothing_was_measured_is_told():
+    named = measured().assign_coords({"class": ["tench", "goldfish", "ape"]})
+    alone = named.isel(image=np.flatnonzero(named["label"].values != 1))
+    for images in (DecidedImages((), ("tench", "goldfish")), DecidedImages(("goldfish[0]",))):
+        with pytest.raises(ChoiceError, match=r"^no image of class 'goldfish' was measured$"):
+            rows_of_images(alone, images)
 
 
 def test_those_that_are_alive_are_drawn_by_default():
@@ -151,10 +159,11 @@ def test_images_are_listed_by_id_by_class_and_place_or_taken_of_classes(images, 
         (DecidedImages(("aep[0]",)), "no class 'aep'; did you mean 'ape'"),
         (DecidedImages(("ape[4]",)), r"class 'ape' has 4 images, from 0"),
         (DecidedImages((), ("3",)), "no class '3'"),
+        (DecidedImages(("aep[0]", "test/3")), r"no class 'aep'.*; image 'test/3' was not measured"),
     ],
 )
 def test_images_that_there_are_not_are_told(images, message):
-    with pytest.raises(KeyError, match=message):
+    with pytest.raises(ChoiceError, match=message):
         rows_of_images(measured(), images)
 
 

@@ -39,7 +39,7 @@ from fact.data.token_sequences import TokenSequences as TokenSequences
 from fact.data.vocabulary import identity
 from fact.data.words import Words as Words
 from fact.networks import efficientnet
-from fact.networks.calibration import uncalibrated
+from fact.networks.calibration import CALIBRATED, uncalibrated
 from fact.networks.foresight import RELEVANT
 from fact.networks.released import (
     bcos_weights,
@@ -583,7 +583,7 @@ class OpenClip:
         default as ``open_clip`` says of the weights.
     """
 
-    model: str = "ViT-SO400M-14-SigLIP-384"
+    model: str = CALIBRATED
     weights: str | None = None
     folder: registry.Runtime[str | None] = None
     scale: float | None = None

@@ -28,6 +28,10 @@ CALIBRATION = {
 """Models of ``open_clip`` whose cosines have been calibrated on classes and superclasses."""
 
 
+CALIBRATED = next(iter(CALIBRATION))
+"""The one that is taken where none is named."""
+
+
 def uncalibrated(model: str, folder: Path | str | None = None) -> str:
     """Return why nothing is known of how a model's cosines become probabilities; "" where it is.
 

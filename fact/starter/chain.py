@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fact.data.folder import FEW
+from fact.networks.calibration import CALIBRATED, uncalibrated
 from fact.starter.look import FolderLook
 from registry.declare.described import toml, toml_key
 from registry.wording import counted, verb
@@ -344,6 +345,11 @@ def _word_names(look: FolderLook, words: WordChoice) -> Iterator[str]:
         "A score is its opinion, not an annotation."
     )
     yield from _table("datasets.words", {"kind": "words"} | dict(words.words))
+    if uncalibrated(words.model.get("model", CALIBRATED), words.model.get("folder")):
+        yield from _comment(
+            "How this model's cosines become probabilities is not known: add scale and shift of "
+            "sigmoid(scale (cos + shift)), as fitted to it."
+        )
     yield from _table("networks.image-text", {"kind": "open-clip"} | dict(words.model))
     needs = {"images": "images", "model": "image-text", "words": "words"}
     config = {"template": "a photo of {}"} | _other("split", "test", look.test)

@@ -245,9 +245,16 @@ def test_a_flat_folder_has_no_classes_and_words_of_ones_own(flat: Path) -> None:
     assert found["datasets"]["words"] == {"kind": "words", "file": "words.txt"}
     assert found["experiments"]["word-names"]["needs"]["labels"] == "word-labels"
     assert not {"names", "labels", "sanity", "network"} & found["experiments"].keys()
+    text = (flat / "experiments.toml").read_text()
+    assert "add scale and shift" not in text, "that model is calibrated"
     images = open_project(flat).declaration.resources["images"].settings.load()
     assert images.classes == ("all",)
     assert {split: len(images.ids(split)) for split in images.splits} == {"train": 30, "test": 20}
+    (flat / "experiments.toml").unlink()
+    declared(
+        "--images", "stamps/plants/trees", *network, "--words", "fur", "--words-model", "ViT-B-32"
+    )
+    assert "add scale and shift" in (flat / "experiments.toml").read_text()
 
 
 def test_labels_of_ones_own_name_concepts_of_images_without_classes(flat: Path) -> None:

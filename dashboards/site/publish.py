@@ -20,7 +20,7 @@ from dashboards.site.folder import FORMAT, MADE_BY, SiteFolder, number
 from dashboards.site.seen import open_seen
 from dashboards.views.concepts.decision import of_stored
 from dashboards.views.concepts.decisions import decision_parts, known_naming
-from dashboards.views.concepts.labels import called_by_readers
+from dashboards.views.concepts.labels import called_by_readers, doubts_of
 from dashboards.views.parts.parts import Heading, Part, Table, file_name
 from dashboards.views.runs.datasets import open_made
 from dashboards.views.runs.one_run import settings_frame
@@ -218,11 +218,10 @@ def _set(catalog: Catalog, lineage: Lineage, one: Chosen, publisher: Publisher) 
 def _told_of(index: Mapping[str, Any], row: int) -> str:
     """Return the verdict and the doubt that stand beside a name."""
     told = [
-        index[key]["values"][index[key]["codes"][row]]
+        index[key]["values"][index[key]["codes"][row]] if key in index else ""
         for key in ("verdict", "chance")
-        if key in index
     ]
-    return ", ".join(text for text in told if text)
+    return doubts_of(*told)
 
 
 # -- decisions -----------------------------------------------------------------------------------

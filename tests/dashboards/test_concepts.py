@@ -262,7 +262,7 @@ def test_the_strongest_images_have_names() -> None:
     shown = strongest(frame, fabricate.gallery(), count=3, link="concepts?concept={}".format)
     captions = [picture.caption for picture in shown.pictures]
     first = frame.iloc[0]
-    assert captions[0] == f"{first['name']}\npasses\nconcept {first['concept']}"
+    assert captions[0] == f"{first['name']}\nmetric passes\nconcept {first['concept']}"
     assert len(captions) == 3
     assert shown.pictures[0].link == f"concepts?concept={first['concept']}"
     assert len(strongest(frame, fabricate.gallery(), count=99).pictures) == CONCEPTS - 1

@@ -279,6 +279,9 @@ def test_all_questions_as_a_table_and_a_line() -> None:
         Evidence("S", "h", FOR, ""),
     ]
     assert verdict_line(asked) == "3 answers: 2 for it, 0 against it, 1 open."
+    assert verdict_line(asked[1:2]) == (
+        "1 answer: 0 for it, 0 against it, 1 open: nothing speaks for it yet."
+    )
     table = evidence_table("x", asked)
     assert table.frame["speaks"].tolist() == [FOR, OPEN, FOR]
     assert "what was found" in table.latex()

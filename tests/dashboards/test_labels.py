@@ -7,6 +7,7 @@ import pytest
 
 from dashboards.views.concepts.labels import (
     best_names,
+    doubts_of,
     label_frame,
     label_table,
     namers_of,
@@ -137,3 +138,10 @@ def test_the_note_says_on_what_names_were_chosen_and_what_was_tested() -> None:
         f"No sanity checks were given: the verdict on every metric is open.{chance}"
     )
     assert names_note(names.drop_vars("n_scoring")) == ""
+
+
+def test_doubts_say_whose_they_are() -> None:
+    assert doubts_of("undecided", "undecided") == "metric undecided, name undecided"
+    assert doubts_of("fails", "") == "metric fails"
+    assert doubts_of("4 of 5 agree", "above chance") == "4 of 5 agree, above chance"
+    assert doubts_of("", "") == ""

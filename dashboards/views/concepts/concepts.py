@@ -13,7 +13,7 @@ import xarray as xr
 
 from dashboards.views.concepts.exactness import APPROXIMATE, MARK, exactness_note, is_exact
 from dashboards.views.concepts.image_choice import class_name
-from dashboards.views.concepts.labels import CONSENSUS
+from dashboards.views.concepts.labels import CONSENSUS, doubts_of
 from dashboards.views.concepts.neurons import MARK as MARK_OF_NEURONS
 from dashboards.views.parts.measured import of_labelled
 from dashboards.views.parts.parts import (
@@ -327,7 +327,7 @@ def told(row: Mapping[Hashable, Any], is_named: bool = True) -> list[str]:
     named = row["name"] or row.get("own_name") or ("no name" if is_named else "")
     called = f"“{row['called']}”" if row.get("called") else ""
     chance = row.get("chance") if row.get("chance") != UNTESTED else ""
-    doubts = ", ".join(filter(None, (row.get("verdict"), chance)))
+    doubts = doubts_of(row.get("verdict") or "", chance or "")
     kind = "neuron" if MARK_OF_NEURONS in row else "concept"
     token = f": next token {row['token']}" if row.get("token") else ""
     return list(filter(None, (named, called, doubts, f"{kind} {row['concept']}{token}")))

@@ -52,11 +52,12 @@ class Evidence:
 
 
 def verdict_line(evidence: Sequence[Evidence]) -> str:
-    """Return how many answers speak for a name or concept, against it, and neither."""
+    """Return how many answers speak for a name or concept, against it, and neither; in a word."""
     counts = {kind: sum(one.speaks == kind for one in evidence) for kind in (FOR, AGAINST, OPEN)}
+    sum_of_it = "" if counts[FOR] else ": nothing speaks for it yet"
     return (
-        f"{len(evidence)} answers: {counts[FOR]} for it, {counts[AGAINST]} against it, "
-        f"{counts[OPEN]} open."
+        f"{counted(len(evidence), 'answer')}: {counts[FOR]} for it, {counts[AGAINST]} against it, "
+        f"{counts[OPEN]} open{sum_of_it}."
     )
 
 

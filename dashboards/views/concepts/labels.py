@@ -94,6 +94,16 @@ _OF_LABELS = (
 )
 
 
+def doubts_of(verdict: str, chance: str) -> str:
+    """Return what is told beside a name, of a metric's verdict and of chance with whose they are.
+
+    A consensus says by itself what its verdict is: *4 of 5 agree, above chance*.
+    """
+    if verdict in VERDICTS:
+        verdict, chance = f"metric {verdict}", chance and f"name {chance}"
+    return ", ".join(filter(None, (verdict, chance)))
+
+
 def namers_of(names: xr.Dataset) -> list[str]:
     """Return the consensus, where some metric votes, and the metrics of a names dataset."""
     metrics = [str(metric) for metric in names["metric"].values]

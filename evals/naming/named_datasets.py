@@ -16,13 +16,8 @@ import registry
 from evals.metrics.table import Parameters
 from evals.metrics.tolerance import FAULTY, Tolerance, faults_of_parts
 from evals.naming.config import NamingConfig
-from evals.naming.naming import (
-    Namer,
-    NamingOptions,
-    halve_inputs,
-    join_names,
-    sequences_of,
-)
+from evals.naming.halves import halve_inputs, sequences_of
+from evals.naming.naming import Namer, NamingOptions, join_names
 from evals.naming.tables import names_table
 from evals.sanity.protocol import DECISIVE, NOT_RUN, THEORETICAL
 from evals.scoring.labelled import pair_datasets

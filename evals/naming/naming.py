@@ -37,6 +37,7 @@ from evals.naming.chance import SECONDS, Budget, Chance, Keep, Permutations, Tri
 from evals.naming.choice import Choice, Chosen
 from evals.naming.config import BUDGET, FEW, N_PERMUTATIONS
 from evals.naming.consensus import verdicts_of, voters
+from evals.naming.halves import halve_inputs, number_groups, sequences_of
 from evals.naming.verdicts import ABOVE, AT_CHANCE, UNTESTED
 from evals.sanity.theoretical import exact_verdicts
 from evals.scoring.labelled import (
@@ -132,49 +133,6 @@ class NamingOptions:
         if self.prefer not in get_args(Preference):
             raise ValueError(f"prefer {self.prefer!r}; expected one of {get_args(Preference)}")
         require_chance(self.prefer, self.n_permutations)
-
-
-def halve_inputs(
-    inputs: Sequence[str] | np.ndarray, seed: int, groups: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of two random halves of the inputs, the first the larger by at most one.
-
-    The draw is by the inputs' names, so that their order does not matter. Where inputs stand in
-    groups (input,), these are halved whole.
-    """
-    names, of_input = (np.asarray(inputs), None) if groups is None else _number(groups)
-    by_name = np.argsort(names, kind="stable")
-    drawn = by_name[np.random.default_rng(seed).permutation(len(by_name))]
-    middle = (len(drawn) + 1) // 2
-    halves = np.sort(drawn[:middle]), np.sort(drawn[middle:])
-    if of_input is None:
-        return halves
-    return np.flatnonzero(np.isin(of_input, halves[0])), np.flatnonzero(
-        np.isin(of_input, halves[1])
-    )
-
-
-def _number(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the names of groups, and which one each input is in."""
-    names, of_input = np.unique(groups.astype(str), return_inverse=True)
-    return names, of_input
-
-
-def sequences_of(inputs: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """Return the sequence (input,) of each position: its name up to the last ``/``.
-
-    Raises
-    ------
-    ValueError
-        If a name has none.
-    """
-    names = np.array([str(name).rpartition("/")[0] for name in np.asarray(inputs)], dtype=object)
-    if (names == "").any():
-        wrong = str(np.asarray(inputs)[names == ""][0])
-        raise ValueError(
-            f"by_sequence: expected inputs that are named 'sequence/position'; got {wrong!r}"
-        )
-    return names
 
 
 def choose_names(
@@ -600,7 +558,7 @@ class Namer:
             drawn = Draws.bootstrap(n_inputs, self.options.n_bootstrap, generator)
             by_name = np.argsort(self.presence["input"].values[self.halves[1]], kind="stable")
             return Draws.of(drawn.counts.T[:, np.argsort(by_name)].astype(np.int64))
-        names, of_input = _number(self.groups[self.halves[1]])
+        names, of_input = number_groups(self.groups[self.halves[1]])
         redrawn = Draws.bootstrap(len(names), self.options.n_bootstrap, generator)
         return Draws.of(redrawn.counts.T[:, of_input].astype(np.int64))
 

@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from dashboards.views.concepts.evidence import (
     AGAINST,
+    FIT_METRIC,
     FOR,
     OPEN,
     Evidence,
@@ -28,6 +29,7 @@ from dashboards.views.concepts.evidence import (
     verdict_line,
 )
 from dashboards.views.concepts.one_concept import returns
+from evals.scoring.scoring import score
 from tests.dashboards import fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, HOSTILE, with_chance
 from tests.dashboards.fabricate import names as fabricated_names
@@ -235,6 +237,18 @@ def test_how_high_a_score_can_be_by_scikit_learn(n_labelled: int, present: float
     assert found.chance == pytest.approx(min(0.1, present))
     assert found.ceiling <= 1
     assert found.share == n_labelled / 1000
+
+
+@pytest.mark.parametrize("alpha", [0.004, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("levels", [2, 5, 300])
+def test_how_high_a_score_can_be_by_the_metric_itself(levels: int, alpha: float) -> None:
+    values = np.random.default_rng(1).integers(0, levels, 300) / (levels - 1)
+    ideal = np.empty(300)  # above 0, no two alike, ranked as the label ranks them
+    ideal[np.argsort(values, kind="stable")] = np.arange(1, 301)
+    found = reach(values, alpha)
+    assert found is not None
+    scored = score(FIT_METRIC, ideal[:, None], values[:, None], alpha=alpha)
+    assert found.ceiling == pytest.approx(scored.item(), abs=1e-12)
 
 
 def test_how_high_a_score_can_be_is_not_known_of_labels_without_two_values() -> None:

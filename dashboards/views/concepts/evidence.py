@@ -15,6 +15,7 @@ from dashboards.views.concepts.one_concept import Return
 from dashboards.views.parts.parts import Table
 from dashboards.views.parts.text import number_text, share_text
 from evals.kernels.statistics import count_top
+from evals.naming.halves import halve_inputs, sequences_of
 from evals.naming.verdicts import ABOVE, AT_CHANCE, UNTESTED, rank_of
 from registry.columns import Column
 from registry.wording import counted
@@ -222,7 +223,7 @@ class Reach:
 
 
 def reach(values: np.ndarray, alpha: float | None, present: float = 1.0) -> Reach | None:
-    """Return what the score of a label could be, by the metric itself; None where it has none.
+    """Return what the score of a label could be; None where it has none.
 
     A label on more images than count as active cannot detect these without false alarms, and a
     rarer one misses most of them: of a binary label with share s the ceiling is ``alpha / s`` from
@@ -239,14 +240,21 @@ def reach(values: np.ndarray, alpha: float | None, present: float = 1.0) -> Reac
     """
     if alpha is None or len(values) < 2 or values.min() == values.max():
         return None
-    from evals.scoring.scoring import score  # compiled code, a second
-
     alpha = min(alpha, max(present, 1 / len(values)))
-    ideal = np.empty(len(values))  # above 0, no two alike
-    ideal[np.argsort(values, kind="stable")] = np.arange(1, len(values) + 1)
-    ceiling = score(FIT_METRIC, ideal[:, None], values[:, None].astype(float), alpha=alpha)
-    chance = count_top(alpha, len(values)) / len(values)
-    return Reach(alpha, float(values.mean()), ceiling.item(), chance)
+    active = count_top(alpha, len(values))
+    ceiling = _own_precision(values, min(active, len(values) - 1))  # the smallest counts as none
+    return Reach(alpha, float(values.mean()), ceiling, active / len(values))
+
+
+def _own_precision(values: np.ndarray, active: int) -> float:
+    """Return the average precision of values (image,) at finding so many that they rank highest.
+
+    As the metric has it, without its compiled code, which takes a page half a second to load.
+    """
+    ranked = -np.sort(-values)
+    found = np.flatnonzero(np.diff(ranked, append=-np.inf)) + 1  # images from each value up
+    hits = np.minimum(found, active)
+    return float((np.diff(hits, prepend=0) * hits / found).sum() / active)
 
 
 def scored_labels(
@@ -265,8 +273,6 @@ def scored_labels(
     images : ndarray of str
         (image,) those of the concepts.
     """
-    from evals.naming.naming import halve_inputs, sequences_of  # compiled code, a second
-
     if "value" not in labelled or "image" not in labelled.indexes or "n_scoring" not in names:
         return None
     config = json.loads(str(names.attrs.get("config") or "{}"))

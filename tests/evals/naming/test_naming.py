@@ -11,13 +11,8 @@ import xarray as xr
 import evals
 from evals.metrics.table import Parameters
 from evals.naming.choice import rank_labels
-from evals.naming.naming import (
-    Namer,
-    NamingOptions,
-    choose_names,
-    halve_inputs,
-    join_names,
-)
+from evals.naming.halves import halve_inputs
+from evals.naming.naming import Namer, NamingOptions, choose_names, join_names
 
 METRICS = ["correlation", "iou", "auprc", "inverse_auc"]
 N_INPUTS = 101

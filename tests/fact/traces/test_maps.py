@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 import registry
-from evals.naming.naming import halve_inputs
+from evals.naming.halves import halve_inputs
 from fact.data.images import Geometry
 from fact.data.shapes import Shapes
 from fact.traces.attribution import concept_maps

@@ -28,6 +28,7 @@ from dashboards.screens.parts import (
     show_part,
     show_parts,
     show_table,
+    show_when_open,
     wide_columns,
 )
 from dashboards.views.concepts import concepts as view
@@ -290,10 +291,13 @@ def _evidence(model: datasets.Model, concept: int, label: str) -> None:
 def _what_is_missing(model: datasets.Model) -> None:
     """Offer what would answer the questions that are open for want of a dataset."""
     lines = snippets.missing_evidence(model.lineage, model.concepts.name, model.made)
+
+    def show() -> None:
+        st.caption(ABOUT_MISSING)
+        st.code(lines, language="toml", wrap_lines=True)
+
     if lines:
-        with st.expander("What would answer the open questions"):
-            st.caption(ABOUT_MISSING)
-            st.code(lines, language="toml", wrap_lines=True)
+        show_when_open("What would answer the open questions", "missing-evidence", show)
 
 
 def _about_evidence(model: datasets.Model, concept: int, label: str) -> None:

@@ -14,7 +14,13 @@ import xarray as xr
 from dashboards.screens import frame as page
 from dashboards.screens.datasets import whole
 from dashboards.screens.decision_data import Model, read_model, read_naming, strongest_images
-from dashboards.screens.parts import offer_figure, show_figure, show_part, wide_columns
+from dashboards.screens.parts import (
+    offer_figure,
+    show_figure,
+    show_part,
+    show_when_open,
+    wide_columns,
+)
 from dashboards.screens.shown import (
     choose_beside,
     choose_shown,
@@ -31,7 +37,7 @@ from dashboards.views.concepts import image_choice, what_if
 from dashboards.views.concepts.decision import Decision, Term, of_image, of_stored
 from dashboards.views.concepts.decision_names import Naming
 from dashboards.views.concepts.neurons import why_no_decisions
-from dashboards.views.parts.parts import Pictures, file_name
+from dashboards.views.parts.parts import Figure, Pictures, file_name
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import Advice, without_datasets
 from dashboards.views.runs.chain import query
@@ -271,9 +277,12 @@ def _answer(
         lambda: _ask_further(model, decision),
         lambda names: _what_if(model, decision, whole, subject, names),
     )
-    with st.expander("Every concept present in the image"):
-        name = file_name("decision", subject.name)
-        show_part(charts.contributions_table(whole, naming, name))
+    name = file_name("decision", subject.name)
+    show_when_open(
+        "Every concept present in the image",
+        "every-concept",
+        lambda: show_part(charts.contributions_table(whole, naming, name)),
+    )
 
 
 def _show_stored(model: Model, naming: Naming, subject: Subject) -> None:
@@ -376,16 +385,24 @@ def show_decision(
         st.markdown(f"**{literal(f'Concepts that {decision.opposes}')}**")
         _terms(model, decision, naming, decision.against_it)
     what_if(naming)
-    with st.expander("All others, how exact the sum is, what pictures show, every class"):
-        st.markdown(literal(words.others_line(decision)))
-        show_part(pictures.others_picture(decision))
-        about = (words.position_line(decision), figure.note, pictures.ABOUT_PICTURES, view.MEANING)
-        for line in filter(None, about):
-            st.caption(literal(line))
-        show_part(charts.shares_table(decision, naming, name))
-        offer_figure(figure)
-        if (classes := charts.classes_figure(decision, name)) is not None:
-            show_part(classes)
+    show_when_open(
+        "All others, how exact the sum is, what pictures show, every class",
+        "all-others",
+        lambda: _all_others(decision, naming, name, figure),
+    )
+
+
+def _all_others(decision: Decision, naming: Naming, name: str, waterfall: Figure) -> None:
+    """Show what of a decision is not in its first screens."""
+    st.markdown(literal(words.others_line(decision)))
+    show_part(pictures.others_picture(decision))
+    about = (words.position_line(decision), waterfall.note, pictures.ABOUT_PICTURES, view.MEANING)
+    for line in filter(None, about):
+        st.caption(literal(line))
+    show_part(charts.shares_table(decision, naming, name))
+    offer_figure(waterfall)
+    if (classes := charts.classes_figure(decision, name)) is not None:
+        show_part(classes)
 
 
 def _naming_beside(decision: Decision, naming: Naming, row: Any) -> Naming:

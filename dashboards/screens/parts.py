@@ -78,6 +78,27 @@ def show_part(part: Part | Fold) -> None:
     SHOWN[type(part)](part)
 
 
+@st.fragment
+def show_when_open(title: str, key: str, show: Callable[[], None]) -> None:
+    """Show a title that opens more, which is drawn once a reader opens it, and not before.
+
+    Opening draws nothing else anew. What is drawn behind a closed title takes a browser as long as
+    what is seen: half a second for the first code on a page, or the first table.
+
+    Parameters
+    ----------
+    title : str
+        What is seen at first.
+    key : str
+        Of the session, which holds whether it is open.
+    show : callable
+        Draws what it opens.
+    """
+    with st.expander(literal(title), key=key, on_change="rerun") as more:
+        if more.open:
+            show()
+
+
 def show_numbers(numbers: Iterable[Number]) -> None:
     """Show numbers side by side, as many in a row as fit."""
     with st.container(horizontal=True, gap="medium"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from tests.dashboards.test_uploads import animated_gif, colours, content, png_th
 
 Open = Callable[..., AppTest]
 HOSTILE = "<script>alert(1)</script>"
+FOLDS = ("every-concept", "all-others")
+"""Keys of the titles that open what is behind a decision."""
 
 
 def show_decisions() -> None:
@@ -44,9 +46,13 @@ def open_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
     monkeypatch.setenv(URL_VARIABLE, "off")
     monkeypatch.chdir(tmp_path)
 
-    def open_it(root: Path, address: Mapping[str, str] | None = None) -> AppTest:
+    def open_it(
+        root: Path, address: Mapping[str, str] | None = None, unfolded: Sequence[str] = FOLDS
+    ) -> AppTest:
         monkeypatch.setenv("FACTBOOK_PROJECT", str(root))
         test = AppTest.from_function(show_decisions, default_timeout=120)
+        for fold in unfolded:
+            test.session_state[fold] = True
         for key, value in (address or {}).items():
             test.query_params[key] = value
         return test.run()
@@ -88,6 +94,28 @@ def test_the_first_visit_explains_the_first_image(
     assert page.get("vega_lite_chart")
     assert page.query_params["cell"] == page.selectbox(key="cell").value
     assert badly_written_of(page) == []
+
+
+def test_what_is_behind_a_decision_is_drawn_when_it_is_opened(
+    open_page: Open, explained_template: Path
+) -> None:
+    page = open_page(explained_template, unfolded=())
+    titles = [fold.label for fold in page.expander]
+    assert len(titles) == len(FOLDS)
+    assert not frames(page)
+    charts = len(page.get("vega_lite_chart"))
+    page.session_state["every-concept"] = True
+    page = page.run()
+    assert len(all_concepts(page))
+    assert len(frames(page)) == 1, "the other one is closed"
+    page.session_state["all-others"] = True
+    page = page.run()
+    assert len(shares(page))
+    assert len(page.get("vega_lite_chart")) == charts + 1, "of all classes"
+    page.session_state["every-concept"] = False
+    page = next(button for button in page.button if button.label == "Next").click().run()
+    assert len(frames(page)) == 1
+    assert len(shares(page)), "what is open stays open"
 
 
 @pytest.mark.parametrize("cell", ["channels", "tokens"])

@@ -17,6 +17,7 @@ from dashboards.screens import datasets
 from dashboards.screens.frame import explained, tell
 from dashboards.screens.notes import own_names
 from dashboards.server.explainer import Explainer, ExplainerError, input_key
+from dashboards.server.preparation import PREPARATION
 from dashboards.views.concepts import image_choice
 from dashboards.views.concepts.concepts import drawn
 from dashboards.views.concepts.decision_names import NAMELESS, Naming, naming_of
@@ -62,6 +63,8 @@ class Model:
         What an explainer is loaded from; None where nothing can be explained here.
     device : str
         As configured.
+    is_awaited : bool
+        Whether the server still imports what explains.
     """
 
     address: Mapping[str, str]
@@ -72,6 +75,7 @@ class Model:
     gallery: datasets.Made | None
     concepts: Input | None
     device: str
+    is_awaited: bool = False
 
     @property
     def _explainer(self) -> tuple[tuple[Any, ...], Explainer]:
@@ -153,9 +157,9 @@ def read_model(catalog: Catalog, lineage: Lineage, entry: Entry, decisions: str)
         measured = _measured(datasets.made_by(catalog, lineage, entry.name))
     device = str(entry.config.get("device", "auto"))
     side = _side_of(stored)
-    concepts = None
+    concepts, is_awaited = None, PREPARATION.is_busy
     if measured is not None:
-        concepts = _usable_input(catalog, entry, device, side, known is not None)
+        concepts = _usable_input(catalog, entry, device, side, known is not None, is_awaited)
     shown = measured if concepts is not None else known
     if shown is None:
         st.info("No decisions were explained in advance either.")
@@ -170,6 +174,7 @@ def read_model(catalog: Catalog, lineage: Lineage, entry: Entry, decisions: str)
         datasets.readable(datasets.if_made(catalog, lineage, gallery)) if gallery else None,
         concepts,
         device,
+        is_awaited and concepts is not None,
     )
 
 
@@ -196,11 +201,21 @@ def _side_of(stored: datasets.Made | None) -> int | None:
 
 
 def _usable_input(
-    catalog: Catalog, entry: Entry, device: str, side: int | None, is_stored: bool
+    catalog: Catalog,
+    entry: Entry,
+    device: str,
+    side: int | None,
+    is_stored: bool,
+    is_awaited: bool,
 ) -> Input | None:
-    """Return what an explainer is loaded from; None, with the reason shown, if it cannot be."""
+    """Return what an explainer is loaded from; None, with the reason shown, if it cannot be.
+
+    Whether it can be is not known as long as what loads it is awaited.
+    """
     with explained(entry.cell if entry.is_current else ""):
         given = _input_of(catalog, entry)
+        if is_awaited:
+            return given
         trouble, command = _trouble((*input_key(given), device), given, device, side)
         if not trouble:
             return given

@@ -29,6 +29,7 @@ from dashboards.screens.shown import (
     tell_earlier,
 )
 from dashboards.server.explainer import ExplainerError
+from dashboards.server.preparation import PREPARATION
 from dashboards.views.concepts import decision_charts as charts
 from dashboards.views.concepts import decision_pictures as pictures
 from dashboards.views.concepts import decision_words as words
@@ -52,6 +53,11 @@ NEURONS = ("activations", "next_tokens")
 """Schemas of neurons, which contribute to nothing."""
 
 PREDICTED = "the prediction"
+AWAITED = (
+    "This server has just begun and is still loading what runs networks. The answer of the "
+    "network, other questions and sliders come by themselves in some seconds."
+)
+LOOK_AGAIN = "500ms"
 WIDE, NARROW, SHORT = 260, 180, 150  # pixels of boxes
 ASK = ":material/compare_arrows:"
 
@@ -257,6 +263,11 @@ def _answer(
     if model.concepts is None:
         _show_stored(model, naming, subject)
         return
+    if model.is_awaited:
+        if target is None and against is None:
+            _show_stored(model, naming, subject)
+        _await_network()
+        return
     try:
         whole = model.explain(subject.name, target, None, subject.uploaded)
         explains_itself = against == int(whole["target"])
@@ -283,6 +294,15 @@ def _answer(
         "every-concept",
         lambda: show_part(charts.contributions_table(whole, naming, name)),
     )
+
+
+@st.fragment(run_every=LOOK_AGAIN)
+def _await_network() -> None:
+    """Show the page anew once the server has imported what explains: seconds after it began."""
+    PREPARATION.hurry()
+    if not PREPARATION.is_busy:
+        st.rerun()
+    st.info(AWAITED, icon=":material/hourglass_top:")
 
 
 def _show_stored(model: Model, naming: Naming, subject: Subject) -> None:

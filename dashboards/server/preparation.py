@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -49,7 +48,19 @@ class Preparation:
         self._readers = 0
         self._quiet = threading.Event()
         self._quiet.set()
+        self._hurried = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has begun, and not ended."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def hurry(self) -> None:
+        """Make way for nobody any more: a reader waits for what is imported last."""
+        with self._lock:
+            self._hurried.set()
+            self._quiet.set()
 
     def start(self) -> threading.Thread:
         """Begin, if that was not done yet.
@@ -70,7 +81,8 @@ class Preparation:
         """Draw a page, meanwhile no step begins; and begin with them when it is drawn."""
         with self._lock:
             self._readers += 1
-            self._quiet.clear()
+            if not self._hurried.is_set():
+                self._quiet.clear()
         try:
             yield
         finally:
@@ -85,7 +97,7 @@ class Preparation:
         gc.disable()
         try:
             for name, seconds in self._steps.items():
-                time.sleep(seconds)
+                self._hurried.wait(seconds)
                 self._quiet.wait(PATIENCE)
                 with suppress(ImportError):
                     importlib.import_module(name)

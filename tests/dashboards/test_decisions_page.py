@@ -16,6 +16,8 @@ from click.testing import CliRunner
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from dashboards.screens import decision_data
+from dashboards.server.preparation import Preparation
 from fact.networks.files import WEIGHTS_FILE
 from registry.cli import main
 from registry.mongo.database import URL_VARIABLE
@@ -116,6 +118,32 @@ def test_what_is_behind_a_decision_is_drawn_when_it_is_opened(
     page = next(button for button in page.button if button.label == "Next").click().run()
     assert len(frames(page)) == 1
     assert len(shares(page)), "what is open stays open"
+
+
+def test_what_was_stored_is_shown_until_the_server_has_imported_what_explains(
+    open_page: Open, explained_template: Path
+) -> None:
+    def load(*_: object) -> None:
+        raise AssertionError("a network is loaded while readers wait for its import")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Preparation, "is_busy", True)
+        patch.setattr(decision_data, "_explainer", load)
+        page = open_page(explained_template)
+        assert not page.exception
+        assert page.subheader[0].value.startswith("Why ")
+        assert len(shares(page))
+        assert "still loading" in page.info[0].value
+        assert not page.slider
+        predicted = page.subheader[0].value.removeprefix("Why ").removesuffix("?")
+        other = next(name for name in page.selectbox(key="class").options[1:] if name != predicted)
+        page = page.selectbox(key="class").set_value(other).run()
+        assert "still loading" in page.info[0].value
+        assert not page.subheader, "no other question was stored"
+    page = page.run()
+    assert page.subheader[0].value.rstrip("?").endswith(other), "what was asked is not forgotten"
+    assert page.slider
+    assert not page.info
 
 
 @pytest.mark.parametrize("cell", ["channels", "tokens"])

@@ -32,6 +32,10 @@ def test_a_server_answers_and_shows_its_first_page_before_it_imports_what_others
         "assert 'torch' not in sys.modules and not gc.get_freeze_count()\n"
         "import dashboards.pages, dashboards.screens.first\n"
         "assert not {'altair', 'numba', 'scipy.optimize', 'torch'} & set(sys.modules)\n"
+        "import numpy, dashboards.screens.concepts, dashboards.screens.decisions\n"
+        "from dashboards.views.concepts.evidence import reach\n"
+        "assert reach(numpy.eye(9)[0], 0.1)\n"
+        "assert not {'numba', 'torch'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
@@ -57,6 +61,22 @@ def test_nothing_is_imported_while_a_page_is_drawn(modules: tuple[str, str]) -> 
     assert set(modules) <= set(sys.modules)
     assert gc.get_freeze_count() > frozen
     assert gc.isenabled()
+
+
+@pytest.mark.slow
+def test_who_waits_for_the_last_module_need_not_wait_between_the_others(
+    modules: tuple[str, str],
+) -> None:
+    preparation = Preparation(dict.fromkeys(modules, 3600.0))
+    assert not preparation.is_busy
+    with preparation.reader():
+        thread = preparation.start()
+        assert preparation.is_busy
+        preparation.hurry()
+        with preparation.reader():
+            thread.join(60)
+        assert set(modules) <= set(sys.modules)
+        assert not preparation.is_busy
 
 
 @pytest.mark.slow

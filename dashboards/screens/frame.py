@@ -8,7 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+import dask
 import streamlit as st
+from dask import threaded
 from streamlit.errors import StreamlitAPIException
 
 from dashboards.server.connection import Connection, written_at
@@ -48,6 +50,7 @@ JOURNALS = "FACTBOOK_MONGO is off. Showing runs from local journals."
 @st.cache_resource(show_spinner="Opening the catalog …")
 def connection(folder: str | None) -> Connection:
     """Return the connection of this server to a project; None is the current folder's."""
+    dask.config.set(scheduler=threaded.get)  # else it imports distributed to look for a cluster
     path = None if folder is None else Path(folder).resolve()
     return Connection(path, all_projects=bool(os.environ.get(ALL_PROJECTS_VARIABLE)))
 

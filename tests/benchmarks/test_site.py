@@ -30,6 +30,7 @@ from registry.catalog.access import open_catalog
 from registry.declare.licences import Permission
 from registry.mongo.database import OFF
 from registry.plan.project import Project
+from tests.benchmarks.memory import forget_peak, peak
 from tests.benchmarks.table import Table
 from tests.dashboards import fabricate_large as large
 from tests.dashboards import test_browser
@@ -42,6 +43,9 @@ browser = test_browser.browser
 
 SIZE, SIDE = large.Size(images=2000, side=8), 224
 MOST, FIRST, SEARCH = 500.0, 2.0, 0.3
+MEMORY = 1500.0
+"""MiB of the process that publishes."""
+
 GIVEN = Permission("photos", "CC0-1.0", True, "asks nothing")
 
 
@@ -80,12 +84,13 @@ class Silent(SimpleHTTPRequestHandler):
 
 @dataclass(frozen=True)
 class Published:
-    """A site, where a server shows it, and how long it took to write."""
+    """A site, where a server shows it, and how long and how much memory (MiB) it took to write."""
 
     folder: Path
     address: str
     run: str
     seconds: float
+    memory: float
 
 
 @pytest.fixture(scope="module")
@@ -100,14 +105,17 @@ def shown(root: Path, project: Project) -> Iterator[Published]:
     with open_catalog(project.root, OFF) as catalog:
         lineage = catalog.lineage()
         entry = lineage.entries["large-concepts"]
+        forget_peak()
         begun = time.perf_counter()
         with taking_the_place_of(root / "site") as new:
             publish(catalog, lineage, [Chosen(entry, "set", GIVEN)], new)
-        took = time.perf_counter() - begun
+        took, memory = time.perf_counter() - begun, peak()
     handler = functools.partial(Silent, directory=str(root / "site"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield Published(root / "site", f"http://127.0.0.1:{server.server_port}", entry.run, took)
+    yield Published(
+        root / "site", f"http://127.0.0.1:{server.server_port}", entry.run, took, memory
+    )
     server.shutdown()
     server.server_close()
 
@@ -137,6 +145,7 @@ def test_a_site_of_16_384_concepts(published: Published, browser: Any, table: Ta
     size = sum(path.stat().st_size for path in published.folder.rglob("*") if path.is_file())
     table.within("site of 16,384 concepts", size / 1e6, MOST, "MB", asked=MOST)
     table.within("the site, written", published.seconds, None, "s")
+    table.within("memory of publishing it", published.memory, MEMORY, "MiB")
     for address in (published.address, published.folder.as_uri()):
         taken = look_around(browser, f"{address}/index.html", published.run)
         for name, seconds in taken.items():

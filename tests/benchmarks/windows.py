@@ -78,10 +78,16 @@ def click(page: Page, act: Callable[[], object], *seen: str) -> float:
     return (ended - float(page.evaluate("window.begun"))) / 1000
 
 
-def until_ready(address: str, calm: float = 1.0) -> float:
-    """Return the seconds until the server at an address does nothing more of its own."""
+def server_of(address: str) -> psutil.Process:
+    """Return the process that serves an address, one of this process's own."""
     option = f"--server.port={urlsplit(address).port}"
     [process] = [one for one in psutil.Process().children() if option in one.cmdline()]
+    return process
+
+
+def until_ready(address: str, calm: float = 1.0) -> float:
+    """Return the seconds until the server at an address does nothing more of its own."""
+    process = server_of(address)
     begun, used = time.perf_counter(), -1.0
     while (now := sum(process.cpu_times()[:2])) - used > calm / 20:
         used = now

@@ -220,6 +220,28 @@ def test_keys_alone_lead_from_the_first_page_to_a_decision(page: Page, address: 
     asked(page, "/decisions?", "cell=")
 
 
+# -- all concepts at once --------------------------------------------------------------------------
+
+
+def test_a_click_on_the_map_opens_a_concept(page: Page, address: str) -> None:
+    pytest.importorskip("openTSNE", reason="what lays concepts out is not installed")
+    visit(page, f"{address}/concepts?section=Map")
+    points = page.locator("[data-testid=stVegaLiteChart] .mark-symbol path")
+    points.first.wait_for()
+    assert points.count() == 24
+    see(page, "near ones are alike by their directions in the layer")
+    picture(page, "map")
+    audit(page)
+    points.nth(7).hover()
+    told = page.locator("#vg-tooltip-element")
+    told.get_by_text("Concept", exact=True).wait_for()
+    number = told.locator("tr").filter(has_text="Concept").locator(".value").inner_text()
+    points.nth(7).click()
+    see(page, "Can this name be trusted?")
+    assert asked(page, "concept=")["concept"] == [number]
+    see(page, f"Concept {number}")
+
+
 # -- the same, published ---------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -24,9 +25,9 @@ from dashboards.screens.notes import show_concept_note
 from dashboards.screens.parts import (
     offer_table,
     show_figure,
+    show_folded,
     show_numbers,
     show_part,
-    show_parts,
     show_table,
     show_when_open,
     wide_columns,
@@ -50,7 +51,6 @@ from dashboards.views.parts.parts import (
     Pictures,
     Table,
     file_name,
-    folded,
 )
 from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs.settings import behind
@@ -110,22 +110,28 @@ def show_concept(
 
 def show_beside(catalog: Catalog, model: datasets.Model, frame: pd.DataFrame, concept: int) -> None:
     """Show what else is known of a concept; see :func:`show_concept`."""
-    with explained():
-        if model.names:
-            own = datasets.labels_of(model.names, concept)
-            every_name = datasets.names_of(model.names)
-            table = labels.label_table(model.concepts.cell, own, concept, every_name)
-            with st.expander(table.title):
-                show_table(replace(table, title=""), alt=table.title)
+    if names := model.names:
+        show = partial(_every_label, model, names, concept)
+        show_when_open(labels.BY_EVERY_METRIC, "every-label", show)
     _over_images(catalog, model, frame, concept)
     _similar_directions(model, frame, concept)
     where, decided = wide_columns((1, 1), "where-and-decided")
     with where, explained():
         if model.localisation:
             maps = datasets.whole(model.localisation)
-            show_parts(folded(one.location_parts(_file(model, concept), maps, concept)))
+            show_folded(one.location_parts(_file(model, concept), maps, concept), "location")
     with decided:
-        _decisions(model, concept)
+        if made := model.decisions:
+            title = "Decisions that use this concept"
+            show_when_open(title, "its-decisions", partial(_decisions, model, made, concept, title))
+
+
+def _every_label(model: datasets.Model, names: datasets.Made, concept: int) -> None:
+    with explained():
+        own = datasets.labels_of(names, concept)
+        every_name = datasets.names_of(names)
+        table = labels.label_table(model.concepts.cell, own, concept, every_name)
+        show_table(replace(table, title=""), alt=table.title)
 
 
 def show_pair(
@@ -550,19 +556,15 @@ def _similar_tile(
 # -- decisions --------------------------------------------------------------------------------
 
 
-def _decisions(model: datasets.Model, concept: int) -> None:
+def _decisions(model: datasets.Model, made: datasets.Made, concept: int, title: str) -> None:
     with explained():
-        if model.decisions is None:
-            return
-        made = model.decisions
         decisions = datasets.opened(made)
         found = one.decision_frame(decisions, concept)
         note = f"Decisions explained by {made.cell} with this concept among the strongest."
-        title, name = "Decisions that use this concept", f"{_file(model, concept)}-decisions"
-        with st.expander(title):
-            table = Table(name, found, "", note, one.decision_columns(decisions))
-            show_table(table, alt=title)
-            with st.container(horizontal=True):
-                for image in found["image"].tolist()[:LINKS]:
-                    address = {**model.address, "decisions": made.name, "image": image}
-                    link_to("decisions", literal(f"Decision on {image}"), **address)
+        name = f"{_file(model, concept)}-decisions"
+        table = Table(name, found, "", note, one.decision_columns(decisions))
+        show_table(table, alt=title)
+        with st.container(horizontal=True):
+            for image in found["image"].tolist()[:LINKS]:
+                address = {**model.address, "decisions": made.name, "image": image}
+                link_to("decisions", literal(f"Decision on {image}"), **address)

@@ -399,8 +399,11 @@ def show_decision(
         figure = charts.waterfall_figure(decision, naming, name)
         show_figure(replace(figure, note=""), is_offered=False)
     _terms(model, decision, naming, decision.for_it)
-    with st.expander("An image in which each of these is strongest"):
-        _strongest(model, decision.for_it)
+    show_when_open(
+        "An image in which each of these is strongest",
+        "strongest-images",
+        lambda: _strongest(model, decision.for_it),
+    )
     if decision.against_it:
         st.markdown(f"**{literal(f'Concepts that {decision.opposes}')}**")
         _terms(model, decision, naming, decision.against_it)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -25,6 +26,7 @@ from dashboards.views.parts.parts import (
     Passages,
     Pictures,
     Table,
+    folded,
 )
 from dashboards.views.parts.pictures import pictures_html
 from dashboards.views.parts.text import literal
@@ -97,6 +99,23 @@ def show_when_open(title: str, key: str, show: Callable[[], None]) -> None:
     with st.expander(literal(title), key=key, on_change="rerun") as more:
         if more.open:
             show()
+
+
+def show_folded(parts: Iterable[Part], key: str) -> None:
+    """Show parts with their details folded away, each drawn when it is opened.
+
+    Parameters
+    ----------
+    parts : iterable of Part
+        What is shown.
+    key : str
+        Of the session; no other parts on the page have it.
+    """
+    for number, part in enumerate(folded(parts)):
+        if isinstance(part, Fold):
+            show_when_open(part.title, f"{key}-{number}", partial(_unfolded, part))
+        else:
+            show_part(part)
 
 
 def show_numbers(numbers: Iterable[Number]) -> None:
@@ -229,13 +248,18 @@ class _AsItIs:
 
 
 def _fold(fold: Fold) -> None:
-    """Show a title that opens what belongs to it; a part of that title does not say it again."""
+    """Show a title that opens what belongs to it."""
     with st.expander(literal(fold.title)):
-        for part in fold.parts:
-            if isinstance(part, Table | Figure) and part.title == fold.title:
-                SHOWN[type(part)](replace(part, title=""), alt=part.title)
-            else:
-                show_part(part)
+        _unfolded(fold)
+
+
+def _unfolded(fold: Fold) -> None:
+    """Show what belongs to a title; a part of that title does not say it again."""
+    for part in fold.parts:
+        if isinstance(part, Table | Figure) and part.title == fold.title:
+            SHOWN[type(part)](replace(part, title=""), alt=part.title)
+        else:
+            show_part(part)
 
 
 def _pictures(part: Pictures) -> None:

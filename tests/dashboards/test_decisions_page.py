@@ -32,7 +32,7 @@ from tests.dashboards.test_uploads import animated_gif, colours, content, png_th
 
 Open = Callable[..., AppTest]
 HOSTILE = "<script>alert(1)</script>"
-FOLDS = ("every-concept", "all-others")
+FOLDS = ("every-concept", "all-others", "strongest-images")
 """Keys of the titles that open what is behind a decision."""
 
 

@@ -57,6 +57,8 @@ def _second(own: xr.Dataset) -> list[str] | None:
     ]
 
 
+BY_EVERY_METRIC = "Best label by every metric"
+
 LABELS = ResultTable(
     "metric",
     {
@@ -206,7 +208,7 @@ def label_table(
     if "chance" in frame and UNTESTED in set(frame["chance"]):
         note += f" This {subject_of(names)[0]} is among those that the budget left out."
     name = file_name(cell, "concept", concept, "labels")
-    return Table(name, frame, "Best label by every metric", note, LABELS.columns)
+    return Table(name, frame, BY_EVERY_METRIC, note, LABELS.columns)
 
 
 def names_note(names: xr.Dataset) -> str:

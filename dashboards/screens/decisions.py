@@ -54,10 +54,10 @@ NEURONS = ("activations", "next_tokens")
 
 PREDICTED = "the prediction"
 AWAITED = (
-    "This server has just begun and is still loading what runs networks. The answer of the "
-    "network, other questions and sliders come by themselves in some seconds."
+    "This server has just begun, and still loads what runs networks. The answer of the network, "
+    "and sliders, come by themselves …"
 )
-LOOK_AGAIN = "500ms"
+LOOK_AGAIN = 0.3  # seconds
 WIDE, NARROW, SHORT = 260, 180, 150  # pixels of boxes
 ASK = ":material/compare_arrows:"
 
@@ -296,13 +296,18 @@ def _answer(
     )
 
 
-@st.fragment(run_every=LOOK_AGAIN)
 def _await_network() -> None:
-    """Show the page anew once the server has imported what explains: seconds after it began."""
+    """Wait until the server has imported what explains, and show the page anew.
+
+    It waits within the page: a fragment that comes again and again would have Streamlit search all
+    modules for garbage each time.
+    """
     PREPARATION.hurry()
-    if not PREPARATION.is_busy:
-        st.rerun()
-    st.info(AWAITED, icon=":material/hourglass_top:")
+    with st.spinner(AWAITED, show_time=True):
+        place = st.empty()
+        while not PREPARATION.wait(LOOK_AGAIN):
+            place.empty()  # whoever asks for something else meanwhile gets it
+    st.rerun()
 
 
 def _show_stored(model: Model, naming: Naming, subject: Subject) -> None:

@@ -56,6 +56,12 @@ class Preparation:
         """Whether it has begun, and not ended."""
         return self._thread is not None and self._thread.is_alive()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended, so long at most; return whether it has."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return not self.is_busy
+
     def hurry(self) -> None:
         """Make way for nobody any more: a reader waits for what is imported last."""
         with self._lock:

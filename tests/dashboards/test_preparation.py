@@ -70,11 +70,12 @@ def test_who_waits_for_the_last_module_need_not_wait_between_the_others(
     preparation = Preparation(dict.fromkeys(modules, 3600.0))
     assert not preparation.is_busy
     with preparation.reader():
-        thread = preparation.start()
+        preparation.start()
         assert preparation.is_busy
+        assert not preparation.wait(0.01)
         preparation.hurry()
         with preparation.reader():
-            thread.join(60)
+            assert preparation.wait(60)
         assert set(modules) <= set(sys.modules)
         assert not preparation.is_busy
 

@@ -264,9 +264,11 @@ def _answer(
         _show_stored(model, naming, subject)
         return
     if model.is_awaited:
+        above = st.container()
         if target is None and against is None:
             _show_stored(model, naming, subject)
-        _await_network()
+        with above:
+            _await_network()
         return
     try:
         whole = model.explain(subject.name, target, None, subject.uploaded)

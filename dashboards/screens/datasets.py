@@ -597,7 +597,8 @@ def reach_of(
 ) -> Reach | None:
     """Return what the score of a label could be on the images that names are scored on.
 
-    None where these are not known: the labels are gone, or inputs were halved otherwise.
+    None where these are not known: the labels are gone, inputs were halved otherwise, or are
+    positions of texts, which no statistics keep.
 
     Parameters
     ----------
@@ -612,9 +613,10 @@ def reach_of(
     """
     from dashboards.views.concepts.evidence import reach, scored_labels
 
-    if labelled is None:
+    kept = statistics(concepts)
+    if labelled is None or "image" not in kept:
         return None
-    images = statistics(concepts)["image"].values.astype(str)
+    images = kept["image"].values.astype(str)
     scored = scored_labels(opened(names), opened(labelled), images)
     if scored is None or label not in scored.indexes["label"]:
         return None

@@ -194,3 +194,10 @@ def test_names_of_variables_do_not_clash_with_names_of_concepts() -> None:
     assert own["token"].values.tolist() == [f'"{token}"' for token in NEURONS]
     np.testing.assert_array_equal(own["token_id"].values, [5, 6, 7])
     assert view.neurons_frame(fabricate_tokens.next_tokens())["count"].tolist() == [4, 2, 1]
+
+
+def test_what_a_label_of_texts_could_reach_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = datasets.Made("tokens", "fact.collect_next_tokens", "tokens")
+    kept = fabricate_tokens.next_tokens().drop_dims("input")
+    monkeypatch.setattr(datasets, "statistics", lambda made: kept)
+    assert datasets.reach_of.__wrapped__(made, made, made, '" the"', 1.0) is None

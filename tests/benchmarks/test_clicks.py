@@ -1,7 +1,7 @@
 """Clicks in an open window, until all that they led to is drawn: less than a second each.
 
 The server has imported all that it needs, and the window has shown the page. Each click leads to
-something that nobody has looked at yet; of three the median counts.
+something that this window has not shown yet; of several the median counts.
 """
 
 from __future__ import annotations

@@ -422,11 +422,13 @@ def _plain(given: Weights, names: Mapping[str, str]) -> Layout:
     whole = {name: names.get(name, name) for name in PLAIN_NAMES}
     encoder, decoder = _take(given, whole["encoder"], whole["decoder"])
     _take(given, *names.values() if names is not PLAIN_NAMES else ())
-    rest = [given.tensors.get(whole[n]) for n in ("encoder_bias", "decoder_bias", "threshold")]
+    names_of_rest = ("encoder_bias", "decoder_bias", "threshold")
+    bias, own, threshold = (given.tensors.get(whole[name]) for name in names_of_rest)
     known = str(given.config.get("activation", ""))
     is_ours = PLAIN in given.values  # whose biases are never taken away before
     how = _told(given.config, "centred", False if is_ours else None)
-    return Layout(encoder, decoder, *rest[:2], known, given.number("k"), rest[2], is_centred=how)
+    k = given.number("k")
+    return Layout(encoder, decoder, bias, own, known, k, threshold, is_centred=how)
 
 
 def _fact(given: Weights, _names: Mapping[str, str]) -> Layout:
@@ -516,13 +518,13 @@ def _dictionary_learning(given: Weights, _names: Mapping[str, str]) -> Layout:
             own = tensors["bias"]
             return Layout(encoder, decoder, bias, own, "relu", is_centred=True)
         name = "relu" if kind == "AutoEncoderNew" else ""  # any two linear layers are called so
-        own, how = tensors.get("decoder.bias"), False if name else None
-        return Layout(encoder, decoder, bias, own, name, k, is_centred=how)
+        how = False if name else None
+        return Layout(encoder, decoder, bias, tensors.get("decoder.bias"), name, k, is_centred=how)
     # TopK and BatchTopK have the same tensors.
     known = {"AutoEncoderTopK": "topk", "BatchTopKSAE": "batch_topk"}
     name, threshold = known.get(kind, ""), tensors.get("threshold")
-    how = {"is_spare": True, "is_centred": True}
-    return Layout(encoder, decoder, bias, b_dec, name, k, threshold, **how)
+    held = Layout(encoder, decoder, bias, b_dec, name, k, threshold)
+    return replace(held, is_spare=True, is_centred=True)
 
 
 def _sparsify(given: Weights, _names: Mapping[str, str]) -> Layout:

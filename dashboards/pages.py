@@ -19,7 +19,8 @@ from dashboards.views.results.menu import MENU, view_of
 
 # Help lines in nearly full colour, what is chosen in a darker red, code in darker colours, a ring
 # around links that have the focus: Streamlit's own are too faint for WCAG 2.2, 1.4.3 and
-# 2.4.7. And no empty hand's breadth above each title. A comment, since Streamlit would show a
+# 2.4.7. And no empty hand's breadth above each title, and at 900 pixels as narrow a margin as lets
+# six pictures of 120 stand in a row beside a scrollbar. A comment, since Streamlit would show a
 # docstring on the page.
 READABLE = """<style>
 [data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
@@ -46,6 +47,8 @@ button[data-selected=true] [data-testid=stMarkdownContainer] {
   color: light-dark(#5b5c66, #a3a8b4) !important; }
 [class*=st-key-wide-figure] { overflow-x: auto; }
 .st-key-evidence p { font-size: 0.9rem; line-height: 1.4; }
+@media (min-width: 640px) and (max-width: 1000px) {
+  [data-testid=stMainBlockContainer] { padding-left: 4rem; padding-right: 4rem; } }
 @media (max-width: 1200px) {
   [class*=st-key-wide-columns] > * > [data-testid=stHorizontalBlock] > [data-testid=stColumn],
   [class*=st-key-wide-columns] > [data-testid=stHorizontalBlock] > [data-testid=stColumn] {

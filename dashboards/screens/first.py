@@ -13,7 +13,7 @@ from dashboards.screens.notes import own_names
 from dashboards.screens.parts import show_numbers, show_part
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
-from dashboards.views.concepts.neurons import words_of
+from dashboards.views.concepts.neurons import without_pictures_line, words_of
 from dashboards.views.parts.text import literal
 from dashboards.views.runs import chain
 from dashboards.views.runs.one_run import Progress, progress
@@ -137,7 +137,7 @@ def _wall(catalog: Catalog, lineage: Lineage, concepts: datasets.Made) -> None:
     called = tuple(sorted(own_names(catalog, concepts.run, is_patient=False).items()))
     if gallery is None and not datasets.is_of_texts(concepts):
         drawer = maker_of(lineage, concepts.name, "gallery")
-        st.caption(literal(chain.without_pictures_line(drawer, words_of(kept))))
+        st.caption(literal(without_pictures_line(drawer, words_of(kept))))
         with st.container(horizontal=True):
             for row in datasets.strongest_rows(concepts, names, namer, MOST_NAMED, called):
                 title = literal(" · ".join(view.told(row, is_named=names is not None)))

@@ -28,10 +28,10 @@ from dashboards.views.concepts.neurons import (
     as_concepts,
     why_no_decisions,
     with_statistics,
+    without_pictures_line,
     words_of,
 )
 from dashboards.views.parts.pictures import PLACE
-from dashboards.views.runs.chain import without_pictures_line
 from dashboards.views.sections import gallery_parts, neurons_parts
 from fact import schemas
 from fact.traces.by_concept import read_alone, read_presences

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from dashboards.views.runs.advice import Advice
+from dashboards.views.runs.drafts import MAKERS
 from fact.traces.by_concept import READ_CELLS, read_rows
 from registry.catalog.lineage import Entry, Lineage
 
@@ -121,6 +122,25 @@ def neurons_note(cell: str, statistics: xr.Dataset) -> str:
         f"Neurons of {cell}: {statistics['variant'].item()}. They are no concepts of an SAE: they "
         "have activations, which may be negative, and no contributions."
     )
+
+
+def without_pictures_line(drawer: str, words: Words) -> str:
+    """Return why a set shows no pictures of its members, and where they are to be seen.
+
+    Parameters
+    ----------
+    drawer : str
+        What draws them; "" where nothing is declared to.
+    words : Words
+        For the set.
+    """
+    why = (
+        f"{drawer} has not drawn them yet"
+        if drawer
+        else f"nothing draws them ({MAKERS['gallery']} does)"
+    )
+    images = f"the {words.input}s of its largest {words.entries}"
+    return f"No pictures here: {why}. The page of each {words.noun} shows {images}:"
 
 
 CONTRIBUTES = "fact.measure_channels"

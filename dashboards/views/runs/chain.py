@@ -9,7 +9,6 @@ from datetime import datetime
 from html import escape
 from urllib.parse import urlencode
 
-from dashboards.views.concepts.neurons import Words
 from dashboards.views.parts.text import ago_text, duration_text
 from dashboards.views.runs.advice import ABOUT_NOTHING, FIRST_MADE
 from dashboards.views.runs.drafts import MAKERS, lines_for
@@ -181,25 +180,6 @@ def undeclared_line(project: Project, cell: str, cells: Collection[str]) -> str:
     if not missing or declared[cell].provides != "concepts":
         return ""
     return f"Not declared yet: {', '.join(f'{one} ({MAKERS[one]})' for one in missing)}."
-
-
-def without_pictures_line(drawer: str, words: Words) -> str:
-    """Return why a set shows no pictures of its members, and where they are to be seen.
-
-    Parameters
-    ----------
-    drawer : str
-        What draws them; "" where nothing is declared to.
-    words : Words
-        For the set.
-    """
-    why = (
-        f"{drawer} has not drawn them yet"
-        if drawer
-        else f"nothing draws them ({MAKERS['gallery']} does)"
-    )
-    images = f"the {words.input}s of its largest {words.entries}"
-    return f"No pictures here: {why}. The page of each {words.noun} shows {images}:"
 
 
 def summary_line(plan: Plan) -> str:

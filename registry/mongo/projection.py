@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from registry.mongo.database import Database, DuplicateError, errors
+from registry.mongo.database import ADVICE, DamagedError, Database, DuplicateError, errors
 from registry.mongo.documents import MetricDocument, StoredFile, fields_of
 from registry.mongo.files import present_files, store_file
 from registry.mongo.queries import enter, find_run, value_at
@@ -23,6 +23,8 @@ _SLOW_APPEND = 4_000  # points a second that the embedded server rewrites when i
 _REST = 20  # times as long as it took to append is waited until the next time
 _CONSOLE = "captured_out"
 _FACTS = "info.factbook"
+TRIES = 20
+"""Numbers that are tried for a run until those of others are looked at."""
 _GROWING = (_CONSOLE, "result", "fail_trace", "resources", "artifacts")
 _LONG_CONSOLE = 10_000  # characters; a longer console is stored every so often
 _CONSOLE_EVERY = 15.0  # seconds
@@ -227,7 +229,10 @@ class _Storing:
             self.database.runs.update_one(query, {"$set": named})
 
     def _insert_run(self, run: dict[str, Any]) -> int:
-        """Insert the run as running, under the next free number, or find that somebody else did."""
+        """Insert the run as running, under the next free number, or find that somebody else did.
+
+        DamagedError: an index has what is found nowhere.
+        """
         self.sent.fields, self.sent.points = {}, {}  # new here, or removed by somebody
         first = {**run, "status": "RUNNING" if self.journal.start_time else "QUEUED"}
         facts = {**run["info"]["factbook"], "journal_bytes": 0}  # as long as its end is not there
@@ -236,7 +241,7 @@ class _Storing:
             enter(self.database, str(project))
         for name in ("stop_time", "fail_trace"):  # stored last, when everything else is stored
             first.pop(name, None)
-        number = self._last_number()
+        number, highest = self._last_number(), None
         for tries in itertools.count(1):
             number += 1
             try:
@@ -249,8 +254,14 @@ class _Storing:
             except DuplicateError:
                 if (found := self._find_run()) is not None:
                     return found
-            if tries % 20 == 0:  # others than us write here too
-                number = max(number, self._highest_number())
+            if tries % TRIES == 0:  # others than us write here too
+                before, highest = highest, self._highest_number()
+                if highest == before:  # and numbers above it are taken all the same
+                    raise DamagedError(
+                        f"MongoDB at {self.database.address}: run {self.journal.uid} is there "
+                        f"already, and is not found; {ADVICE}"
+                    )
+                number = max(number, highest)
         return number
 
     def _last_number(self) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.mongo.database import AwayError, Database, DatabaseError
+from registry.mongo.database import AwayError, DamagedError, Database, DatabaseError
 from registry.mongo.documents import Seal
 from registry.mongo.projection import Sent, store_journal, stored_state, stored_status
 from registry.mongo.removal import DeletedError, apply_tombstones, deleted_from
@@ -300,7 +300,7 @@ def sync(
     Raises
     ------
     DatabaseError
-        If the database is away; what was done until then stays done.
+        If the database is away, or fails at its own data; what was done until then stays done.
     """
     done: list[Synced] = []
     apply_tombstones(project_root, database, again=again)
@@ -423,7 +423,7 @@ def _sync_journal(folder: Path, database: Database) -> Synced | None:
             _finished(journal, run_id, database, sent)
         lacks = "; ".join([lacks] * bool(lacks) + sorted(sent.damaged.values()))
         return Synced(journal.uid, run_id, journal.status, died, lacks=lacks)
-    except AwayError:
+    except (AwayError, DamagedError):
         raise
     except DeletedError:
         return None

@@ -335,7 +335,12 @@ def _records(catalog: Catalog, told: Mapping[str, _Told]) -> Iterator[Finding]:
         return
 
     def again() -> None:
-        sync(root, database, again=True, verify=True)
+        try:
+            sync(root, database, again=True, verify=True)
+        except DamagedError:
+            if os.environ.get(URL_VARIABLE):
+                raise
+            _begin_anew(catalog)
 
     missing = [uid for uid, said in told.items() if said.has_begun and uid not in recorded]
     for uid in list(missing):
@@ -406,9 +411,16 @@ def _mend_database(catalog: Catalog) -> None:
         server.renew_password(root)
         error = _failure(catalog)
     if isinstance(error, DamagedError | DuplicateError):
-        server.begin_anew(root)
-        with _connected(catalog.project) as database:
-            sync(root, database)
+        _begin_anew(catalog)
+
+
+def _begin_anew(catalog: Catalog) -> None:
+    """Set the embedded server's data aside, and store all runs again from their journals."""
+    root = catalog.project.root
+    server.stop(root)
+    server.begin_anew(root)
+    with _connected(catalog.project) as database:
+        sync(root, database)
 
 
 def _connected(project: Project) -> AbstractContextManager[Database]:

@@ -15,11 +15,13 @@ from typing import Any
 import gridfs
 import pytest
 from bson import ObjectId, encode
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError
 from sacred.observers import MongoObserver
 from sacred.serializer import flatten
 
 from registry.mongo import documents as documents_module
-from registry.mongo.database import Database, DatabaseError
+from registry.mongo.database import DamagedError, Database, DatabaseError
 from registry.mongo.documents import LARGEST, bson_size, documents, object_id
 from registry.mongo.projection import Sent, store_journal, stored_status
 from registry.mongo.queries import find_metrics, find_run
@@ -239,6 +241,23 @@ def test_numbers_go_on_from_other_clients_runs(tmp_path: Path, database: Databas
         database.runs.insert_one({"_id": number, "status": "COMPLETED"})
     assert store_journal(scripted(tmp_path, uid="b"), database) == 70
     assert store_journal(scripted(tmp_path, uid="c"), database) == 71
+
+
+@pytest.mark.timeout(60)
+def test_an_index_that_has_what_is_found_nowhere_is_damage(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = Collection.insert_one
+
+    def refuse(own: Any, document: Any, *given: Any, **named: Any) -> Any:
+        if own.name == "runs":
+            raise DuplicateKeyError("E11000 duplicate key")
+        return insert(own, document, *given, **named)
+
+    monkeypatch.setattr(Collection, "insert_one", refuse)
+    journal = scripted(tmp_path)
+    with pytest.raises(DamagedError, match=r"is not found; factbook doctor"):
+        store_journal(journal, database)
 
 
 def test_eight_projectors_of_one_journal(tmp_path: Path, database: Database) -> None:

@@ -14,8 +14,12 @@ PAPERS = Path(__file__).parents[2] / "papers"
 FOLDERS = ("folder", "root", "file", "path")
 SIZES = ("n_concepts", "k", "n_images", "least_images", "images_per_class")
 SIZES += ("neurons", "simulated_draws")
+CALIBRATION = ("scale", "shift")
+"""Of another model in a folder, whose cosines become probabilities by numbers of its own."""
 CONSENT = ("trusted",)
 """That code from outside may run, which no declaration says for its reader."""
+
+KNOWN = (*FOLDERS, *SIZES, *CALIBRATION, *CONSENT)
 
 Tables = Mapping[str, Any]
 
@@ -34,7 +38,8 @@ def declaration(paper: str, changes: Tables) -> str:
     Raises
     ------
     ValueError
-        If something else than a folder, a size or a consent is changed, or of what is not there.
+        If something else than a folder, a size, a calibration or a consent is changed, or of what
+        is not there.
     """
     tables = tomllib.loads((PAPERS / paper / "experiments.toml").read_text(encoding="utf-8"))
     return _written(_changed(tables, changes, paper))
@@ -52,7 +57,7 @@ def _changed(value: Any, changes: Any, where: str) -> Any:
         if change is None and "folder" in changes:  # which stands for a name
             del found[key]
             continue
-        if not isinstance(change, Mapping) and key not in (*FOLDERS, *SIZES, *CONSENT):
+        if not isinstance(change, Mapping) and key not in KNOWN:
             raise ValueError(f"{place} is neither a folder nor a size")
         if isinstance(change, Mapping) and not is_known:
             raise ValueError(f"there is no {place}")

@@ -85,7 +85,7 @@ PAPERS = (
         {
             "networks": {
                 "clip": {"folder": "clip"},
-                "siglip": {"folder": "clip"},
+                "siglip": {"folder": "clip", "scale": 58, "shift": -0.13},
                 "gpt2-small": {"model": None, "folder": "gpt2"},
                 "gpt2-xl": {"model": None, "folder": "gpt2"},
             },

@@ -206,6 +206,11 @@ _CHECKED = {
     "checked_agreement": _float(
         "", "share of images with the network's own prediction, spliced, then", optional=True
     ),
+    "checked_shuffled": _float(
+        "",
+        "share of variance explained of a few images with the layer's channels shuffled, mean",
+        optional=True,
+    ),
     "n_checked": _int64("", "images that it was checked on", optional=True),
 }
 """What an SAE from elsewhere did at its layer, when it was imported."""

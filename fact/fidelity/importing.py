@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fact.data.images import ImageDataset, batches
 from fact.fidelity.measurement import Fidelity, SAEModel, measure_batch
+from fact.fidelity.placement import place
 from fact.networks.files import open_network
 from fact.networks.layers import capture, layer_shape
 from fact.networks.network import Network
@@ -38,7 +39,8 @@ def import_sae(config: ImportSAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
     ------
     SAEFileError
         If the file cannot be read, the SAE does not fit the layer, or its reconstruction explains
-        less of the layer than asked for, what it is off by everywhere included.
+        less of the layer than asked for, what it is off by everywhere included; or no more of it
+        than with the layer's channels shuffled.
     """
     network = open_network(inputs["network"], config.device)
     sae: SAE = inputs["weights"].load().to(network.device, network.dtype).requires_grad_(False)
@@ -76,6 +78,11 @@ def import_sae(config: ImportSAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
             f"{whole:.3f} is explained; {least}. Check the layer, that the network has the weights "
             "it was trained on, the decoder's bias, and `mean`"
         )
+    placed = place(network, config.layer, sae, encoded(GUESSED), config.seed)
+    if placed.is_chance and config.least_explained > 0:
+        raise SAEFileError(f"{told}. But on a few of them {placed.told()}. Is it of another layer?")
+    if placed.told():
+        sys.stdout.write(f"On a few of them {placed.told()}\n")
     return (
         sae.float()
         .to_dataset()
@@ -84,6 +91,7 @@ def import_sae(config: ImportSAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
             checked_l0=float(checked["l0"]),
             checked_dead=np.int64(checked["dead_concepts"]),
             checked_agreement=float(checked["agreement"]),
+            checked_shuffled=float(placed.shuffled.mean()) if len(placed.shuffled) else np.nan,
             n_checked=np.int64(len(ids)),
         )
     )

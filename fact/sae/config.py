@@ -65,6 +65,7 @@ class ImportSAEConfig(OnDevice):
         Images that it is checked on, drawn at random; all where there are no more.
     least_explained : float
         Share of the layer's variance that its reconstruction has to explain on them, at most 1.
+        Where it is above 0, more has to be explained than with the layer's channels shuffled.
     batch : int
         Images at a time.
     seed : int

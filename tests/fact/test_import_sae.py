@@ -15,9 +15,12 @@ from dashboards.views.concepts import decision_charts as charts
 from dashboards.views.concepts.decision import of_stored
 from dashboards.views.concepts.decision_words import reason_line
 from dashboards.views.concepts.training import sae_parts
+from fact.networks.files import open_network
+from fact.networks.layers import capture
 from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
 from registry.record.states import State
+from tests.fact.fidelity.test_placement import principal_sae
 from tests.fact.test_stages import PartialRun, inputs_of, load_stage, run_stage
 
 CHANNELS = 6
@@ -168,3 +171,26 @@ def test_an_sae_of_another_scale_is_refused_with_a_hint(
     with pytest.raises(fact.SAEFileError, match=r"6 channels; layer 'features\.0'.* has 4"):
         run_stage(project, "sae", run, layer="features.0")
     assert inputs["weights"].kind == "sae_weights"
+
+
+def test_an_sae_that_knows_nothing_of_its_layer_is_refused(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    inputs = inputs_of(project, "sae")
+    network, images = open_network(inputs["network"]), inputs["images"].load()
+    encoded = network.encode(images.read(images.ids("test"), network.geometry))
+    with torch.no_grad(), capture(network.module, "features.1") as captured:
+        network.module(encoded)
+    rows = captured.positions.flatten(0, 1)
+    other = rows[:, [3, 0, 4, 1, 5, 2]]  # a layer of the same numbers, its channels elsewhere
+    other = other - other.mean(0) + rows.mean(0)
+    run = PartialRun(tmp_path, load_stage("fact.import_sae").output)
+    monkeypatch.setattr("fact.kinds.SAEFile.load", lambda _: principal_sae(other, 2))
+    with pytest.raises(fact.SAEFileError, match="shuffled, so that it knows nothing of this layer"):
+        run_stage(project, "sae", run, least_explained=0.01)
+    told = run_stage(project, "sae", run, least_explained=0.0)
+    assert "knows nothing of this layer" in capsys.readouterr().out
+    assert float(told["checked_shuffled"]) > 0
+    monkeypatch.setattr("fact.kinds.SAEFile.load", lambda _: principal_sae(rows, 2))
+    own = run_stage(project, "sae", run)
+    assert float(own["checked_shuffled"]) < float(own["checked_explained_variance"])

@@ -478,7 +478,8 @@ SANITY = Schema(
             "fraction of undefined scores on corrupted labels, which count as 0", "metric form test"
         ),
         "verdict": _text(
-            "passes, fails or undecided; empty where the form was not run", "metric form test"
+            "passes, fails or undecided; empty where the form was not run, or the metric failed",
+            "metric form test",
         ),
         "published": _real(
             "fraction that the paper gives; NaN where it gives none", "metric form test"

@@ -71,6 +71,14 @@ class Tolerance:
         lines = [f"{name}: {fault}" for name, fault in self.faults.items()]
         return {FAULTY: "\n".join(lines)} if lines else {}
 
+    def leave_open(self, tested: xr.Dataset) -> xr.Dataset:
+        """Return numbers (metric, …) with NaN for each metric that failed: nothing was tested."""
+        failed = tested["metric"].isin(list(self.faults))
+        if not failed.any():
+            return tested
+        own = [name for name, values in tested.items() if "metric" in values.dims]
+        return tested.assign({name: tested[name].where(~failed) for name in own})
+
     def recall(self, attributes: Mapping[str, object]) -> None:
         """Leave out what failed before this run was resumed, as a part of its dataset says."""
         for line in str(attributes.get(FAULTY, "")).splitlines():

@@ -48,6 +48,7 @@ from evals.scoring.labelled import (
     read_columns,
 )
 from evals.scoring.scoring import bounds_of
+from registry.wording import counted
 
 BOOTSTRAP_BLOCK = 16
 PART_VALUES = 1 << 26
@@ -276,6 +277,8 @@ class Namer:
             raise ValueError("naming halves the inputs by name: expected at least two named inputs")
         inputs = presence["input"].values
         groups = sequences_of(inputs) if options.by_sequence else None
+        if groups is not None:
+            _require_two(groups)
         halves = halve_inputs(inputs, options.seed, groups)
         columns = read_columns(labels, "labels")
         prepared = tuple(PreparedLabels(columns.take(half), options.workers) for half in halves)
@@ -585,17 +588,19 @@ class Namer:
         ``names`` is as `join_names` returns it, ``chance`` as `test`.
         """
         consensus, votes = names["consensus"].values, names["consensus_votes"].values
-        best, is_elected, n_voting = names["name"].values, votes > 0, int(self.voting.sum())
-        whole = best[
-            :, [self._has_worked(row, own) for row, own in zip(self.rows, best.T, strict=True)]
-        ]
+        best, is_elected = names["name"].values, votes > 0
+        has_worked = np.array(
+            [self._has_worked(row, own) for row, own in zip(self.rows, best.T, strict=True)]
+        )
+        whole, voting = best[:, has_worked], self.voting & has_worked
+        n_voting = int(voting.sum())
         is_named = (whole != "").all(axis=1) & (whole.shape[1] > 0)
         agrees = is_named & (whole == whole[:, :1]).all(axis=1)
         n_pairs = len(best) * (len(self.label_names) - 1)
         summary = xr.Dataset(
             {
                 "verdict": ("metric", np.array(self.verdicts, dtype=object)),
-                "votes": ("metric", self.voting),
+                "votes": ("metric", voting),
                 "undefined_share": names["undefined"].sum("concept") / n_pairs,
                 "n_choosing": len(self.halves[0]),
                 "n_scoring": len(self.halves[1]),
@@ -640,6 +645,22 @@ class Namer:
         )
 
 
+def _require_two(sequences: np.ndarray) -> None:
+    """Raise unless inputs are of at least two sequences (input,), one for each half.
+
+    Raises
+    ------
+    ValueError
+        With what to do.
+    """
+    if len(np.unique(sequences.astype(str))) < 2:
+        raise ValueError(
+            "by_sequence: names are chosen on one half of the sequences and scored on the other; "
+            f"all {counted(len(sequences), 'input')} are of one, {str(sequences[0])!r}. Bring "
+            "more sequences, or cut it into several, whose names stand before the last '/'"
+        )
+
+
 def _require_exchangeable(halves: Sequence[np.ndarray], level: float) -> None:
     """Raise unless sequences (input,) of each half can change places often enough for a test.
 
@@ -655,10 +676,12 @@ def _require_exchangeable(halves: Sequence[np.ndarray], level: float) -> None:
     if min(arrangements) > 0 and sum(arrangements) >= -math.log(level + 1e-12):
         return
     movable = " and ".join(f"{own[own > 1].sum()} of {own.sum()}" for own in alike)
+    are_alike = len(np.unique(np.concatenate(sizes))) == 1
+    remedy = "Bring more of them" if are_alike else "Cut or pad sequences to equal lengths"
     raise ValueError(
         f"by_sequence: sequences change places with others of their length alone, as {movable} "
-        "of the two halves can: too few for a test against chance. Cut or pad sequences to equal "
-        "lengths, or make no permutations (n_permutations = 0)"
+        f"of the two halves can: too few for a test against chance. {remedy}, or make no "
+        "permutations (n_permutations = 0)"
     )
 
 

@@ -142,13 +142,11 @@ def experimental_sanity(
         compat=bool(options.experimental_compat),
     )
     forms = [trial.corrupt_at_random(rates, progress), trial.corrupt_by_meaning()]
-    judged = _judge(
-        xr.concat(
-            [xr.concat(tests, xr.Variable("test", list(TESTS))) for tests in forms],
-            xr.Variable("form", list(REAL_FORMS)),
-        ),
-        criterion,
-    ).merge(chosen[["alpha", "lam"]])
+    tried = xr.concat(
+        [xr.concat(tests, xr.Variable("test", list(TESTS))) for tests in forms],
+        xr.Variable("form", list(REAL_FORMS)),
+    )
+    judged = _judge(tolerance.leave_open(tried), criterion).merge(chosen[["alpha", "lam"]])
     judged.attrs["right_concepts"] = "known" if are_known else "of highest IoU"
     judged.attrs |= tolerance.attributes()
     return judged.transpose("metric", "form", "test", "seed")

@@ -11,10 +11,17 @@ import numpy as np
 import xarray as xr
 
 import registry
-from evals.metrics.tolerance import faults_text, joint_faults
+from evals.metrics.tolerance import faults_text, faulty_names, joint_faults
 from evals.sanity.config import SanityConfig
 from evals.sanity.experimental import experimental_sanity
-from evals.sanity.protocol import DECISIVE, FORMS, TESTS, THEORETICAL, judge_together
+from evals.sanity.protocol import (
+    DECISIVE,
+    FORMS,
+    NOT_RUN,
+    TESTS,
+    THEORETICAL,
+    judge_together,
+)
 from evals.sanity.theoretical import theoretical_sanity
 from evals.scoring.labelled import pair_datasets
 from evals.scoring.seen_images import count_seen, seen_line
@@ -38,8 +45,11 @@ def combine_forms(theoretical: xr.Dataset, real: xr.Dataset | None = None) -> xr
         (metric, form, test) all that is known of each form, NaN and "" where it was not run;
         (metric, test, frequency) what is theoretical; ``passed`` (metric,): "passes" where both
         tests are passed in the theoretical and the experimental form, as far as these were run;
-        "fails" where one is failed, "undecided" otherwise. The semantic form has no part in it.
+        "fails" where one is failed, "undecided" otherwise, "" for a metric that failed itself: its
+        scores say nothing then. The semantic form has no part in it. ``faulty_metrics`` names it.
     """
+    given = [theoretical, *([] if real is None else [real])]
+    faults = joint_faults(given)
     per_frequency = theoretical[["score_change", "decrease_rate", "undefined_share"]]
     first = theoretical.drop_dims("frequency").drop_vars(["passed", "published_error", "required"])
     first = first.assign(
@@ -53,7 +63,9 @@ def combine_forms(theoretical: xr.Dataset, real: xr.Dataset | None = None) -> xr
     whole = whole.assign({name: whole[name].astype(str) for name in texts}).merge(per_frequency)
     decisive = whole["verdict"].sel(form=list(DECISIVE))
     verdicts = [judge_together(held.ravel().tolist()) for held in decisive.values]
-    whole = whole.assign(passed=("metric", np.array(verdicts, dtype=str)))
+    passed = xr.DataArray(np.array(verdicts, dtype=object), whole["metric"].coords)
+    passed = passed.where(~whole["metric"].isin(list(faulty_names(faults))), NOT_RUN)
+    whole = whole.assign(passed=passed.astype(str)).assign_attrs(faults)
     if real is None:
         return whole.assign(n_neurons=(("form", "test"), np.zeros((len(FORMS), len(TESTS)), int)))
     return whole.assign(
@@ -101,7 +113,6 @@ def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.R
             progress=partial(run.progress, what="neurons"),
         )
     tested = _summarise(config, combine_forms(theoretical, real), real).assign(seen)
-    tested = tested.assign_attrs(joint_faults([theoretical, *([] if real is None else [real])]))
     sys.stdout.write(sanity_table(tested) + seen_line(tested))
     return tested
 
@@ -155,9 +166,10 @@ def sanity_table(tested: xr.Dataset) -> str:
     Returns
     -------
     str
-        Columns: metric, its verdict, then for each form that was run and each test the decrease
-        accuracy in per cent, with ``?`` where sampling decides, and the published one in
-        parentheses. A note for each theoretical cell that differs from the published one.
+        Columns: metric, its verdict (``none`` where it failed itself), then for each form that was
+        run and each test the decrease accuracy in per cent, with ``?`` where sampling decides, and
+        the published one in parentheses. A note for each theoretical cell that differs from the
+        published one.
     """
     accuracy = tested["decrease_accuracy"]
     forms = tested["form"].values[accuracy.notnull().any(["metric", "test"])].tolist()
@@ -169,6 +181,7 @@ def sanity_table(tested: xr.Dataset) -> str:
         for metric, verdict in zip(metrics, verdicts, strict=True)
     ]
     rows.sort(key=lambda row: ORDER.index(row[1]))
+    rows = [[metric, verdict or "none", *held] for metric, verdict, *held in rows]
     tests = ["metric", "verdict", *(test for _, test in columns)]
     table = text_table(["", "", *(form for form, _ in columns)], [tests, *rows], 2)
     remarks = "".join(f"{line}\n" for line in [*_remarks(tested, forms), *_notes(tested)])

@@ -102,7 +102,8 @@ def theoretical_sanity(
         epsilon decide alone), ``passed``; ``published``, what the paper gives, where the setting is
         the paper's, ``published_error``, the standard error of one run of 1,000 draws, and
         ``difference``, why ours or its verdict differs, "" where it does not. ``required``, the
-        criterion's.
+        criterion's. A metric of somebody's own that raises, or is undefined everywhere, has no
+        verdict (""), and NaN; ``faulty_metrics`` names it.
 
     Raises
     ------
@@ -124,7 +125,8 @@ def theoretical_sanity(
     for done, row in enumerate(rows, start=1):
         outcomes.append(trial.try_metric(row))
         progress(done, len(rows))
-    tested = _judge(_stack_outcomes(rows, frequencies, outcomes), criterion)
+    stacked = tolerance.leave_open(_stack_outcomes(rows, frequencies, outcomes))
+    tested = _judge(stacked, criterion)
     of_paper = N_INPUTS, RATES, CRITERION.epsilon, DRAWING, BinaryNeurons().n_active
     is_published = (n_inputs, rates, criterion.epsilon, drawing, setting.n_active) == of_paper
     compared = tested.merge(_compare(tested, outcomes, criterion, is_published))
@@ -146,17 +148,20 @@ def exact_verdicts(metrics: Sequence[str | Metric]) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Metric to "passes", "fails" or "undecided", as `theoretical_sanity` finds by default.
+        Metric to "passes", "fails" or "undecided", as `theoretical_sanity` finds by default; one
+        that raises, or is undefined everywhere, is left out too.
     """
-    return dict(_exact_verdicts(tuple(Tolerance(find_metrics(metrics)).rows)))
+    return dict(_exact_verdicts(tuple(find_metrics(metrics))))
 
 
 @functools.lru_cache(maxsize=16)
 def _exact_verdicts(rows: tuple[Metric, ...]) -> tuple[tuple[str, str], ...]:
     trial, counted = BinaryTrial(BinaryNeurons(), N_DRAWS, SIMULATED_DRAWS), {}
-    for row in rows:
+    tolerance = Tolerance(rows)
+    for row in tolerance.rows:
         with suppress(NeedsInputsError, MetricError):
             counted[row] = trial.count(row)
+    counted = {row: held for row, held in counted.items() if row.name not in tolerance.faults}
     if not counted:
         return ()
     stacked = _stack_outcomes(list(counted), FREQUENCIES, list(counted.values()))

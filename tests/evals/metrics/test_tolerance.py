@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
+import xarray as xr
 from click.testing import CliRunner
 
 import evals
@@ -18,10 +19,12 @@ from evals.commands import metrics
 from evals.identification.identification_table import identification_table
 from evals.metrics import table
 from evals.metrics.conformance import examine
-from evals.metrics.table import Metric, MetricError
+from evals.metrics.table import Metric, MetricError, Parameters
 from evals.metrics.tolerance import FAULTY
 from evals.naming.naming import NamingOptions
 from evals.naming.tables import names_table
+from evals.sanity.forms import sanity_table
+from evals.sanity.theoretical import exact_verdicts
 from tests.evals import data
 
 
@@ -57,6 +60,11 @@ def starve():
 
 def close():
     raise GeneratorExit("too early")
+
+
+def known_names() -> list[str]:
+    """Return the label that each of as many neurons as labels is called by, "" for an empty one."""
+    return [str(j) if own.any() else "" for j, own in enumerate(LABELS.T)]
 
 
 def register_bad() -> dict[str, str]:
@@ -300,8 +308,61 @@ def test_identification_and_sanity_do_without_it():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tested = evals.theoretical_sanity(["iou", "nothing"], n_inputs=1000, frequencies=[0.1])
-    assert tested.passed.sel(metric="nothing").values.tolist() == [False, False]
+    assert tested.verdict.sel(metric="nothing").values.tolist() == ["", ""]
     assert tested.attrs[FAULTY].startswith("nothing: metric 'nothing' returned None")
+
+
+@pytest.mark.parametrize("name", ["raising", "nothing", "too_large", "never", "endless"])
+def test_one_that_fails_itself_has_no_verdict(name):
+    told = register_bad()[name]
+    setting = {"n_inputs": 1000, "frequencies": [0.1, 0.4], "simulated_draws": 2}
+    right = known_names()
+    neurons, metrics = NEURONS[:, : len(right)], ["f1_score", name]
+    theoretical = evals.theoretical_sanity(metrics, **setting)
+    real = evals.experimental_sanity(neurons, LABELS, metrics, right)
+    alone = evals.experimental_sanity(neurons, LABELS, metrics[:1], right)
+    xr.testing.assert_identical(real.isel(metric=[0]).drop_attrs(), alone.drop_attrs())
+    whole = evals.combine_forms(theoretical, real)
+    assert whole["passed"].values.tolist()[1] == ""
+    assert whole["passed"].values.tolist()[0] in ("passes", "fails", "undecided")
+    assert set(whole["verdict"].sel(metric=name).values.ravel()) == {""}
+    assert whole["decrease_accuracy"].sel(metric=name).isnull().all()
+    lines = sanity_table(whole.assign(required=0.9)).splitlines()
+    assert [line for line in lines if line.startswith(f"metric {name}: ") and told in line]
+    assert [line for line in lines if line.split() == [name, "none"]]
+
+
+def test_one_that_fails_on_real_neurons_alone_has_no_verdict_on_the_whole():
+    @evals.metric("of_bits", bounds=(0, 1), family="contingency", needs=("alpha",))
+    def of_bits(counts):
+        if np.max(counts.total) <= len(LABELS):
+            raise RuntimeError("so few")
+        return 2 * counts.both / (counts.active + counts.labelled)
+
+    assert exact_verdicts(["of_bits"]) == {"of_bits": "passes"}
+    theoretical = evals.theoretical_sanity(["of_bits", "f1_score"], n_draws=50)
+    right = known_names()
+    real = evals.experimental_sanity(
+        NEURONS[:, : len(right)], LABELS, ["of_bits", "f1_score"], right
+    )
+    whole = evals.combine_forms(theoretical, real).sel(metric="of_bits")
+    assert whole["verdict"].sel(form="theoretical").values.tolist() == ["passes", "passes"]
+    assert whole["passed"] == ""
+    named = evals.choose_names(
+        NEURONS, LABELS, ["of_bits", "correlation"], NamingOptions(Parameters(0.05), n_bootstrap=0)
+    )
+    assert named["verdict"].values.tolist() == ["passes", "passes"]
+    assert named["votes"].values.tolist() == [False, True]
+    assert named["n_voting"] == 1
+
+
+def test_without_a_sanity_check_one_that_fails_itself_is_untested():
+    @evals.metric("broken", bounds=(0, 1), family="contingency", needs=("alpha",))
+    def broken(counts):
+        raise RuntimeError("not written yet")
+
+    assert exact_verdicts(["broken", "f1_score"]) == {"f1_score": "passes"}
+    assert exact_verdicts(["broken"]) == {}
 
 
 @pytest.mark.parametrize("family", ["arrays", "contingency", "moment", "statistics"])

@@ -301,6 +301,26 @@ def test_sequences_that_cannot_change_places_are_refused(pair):
     assert choose_names(*arrays, ["iou"], few).n_permutations == 0
 
 
+@pytest.mark.parametrize("n_permutations", [0, 19])
+def test_one_sequence_cannot_be_halved(pair, n_permutations):
+    ids = [f"text/7/{row:02d}" for row in range(90)]
+    arrays = pair[0].assign_coords(image=ids), pair[1].assign_coords(input=ids)
+    options = NamingOptions(
+        Parameters(alpha=0.1), by_sequence=True, n_permutations=n_permutations, n_bootstrap=0
+    )
+    with pytest.raises(ValueError, match=r"all 90 inputs are of one, 'text/7'\. Bring more"):
+        choose_names(*arrays, ["iou"], options)
+
+
+@pytest.mark.parametrize("n_sequences", [2, 5])
+def test_of_few_sequences_of_equal_length_more_are_asked_for(pair, n_sequences):
+    ids = [f"text/{row % n_sequences}/{row:02d}" for row in range(90)]
+    arrays = pair[0].assign_coords(image=ids), pair[1].assign_coords(input=ids)
+    options = NamingOptions(Parameters(alpha=0.1), by_sequence=True)
+    with pytest.raises(ValueError, match=r"against chance\. Bring more of them, or make no"):
+        choose_names(*arrays, ["iou"], options)
+
+
 def test_sequences_need_names_of_positions(pair):
     options = NamingOptions(by_sequence=True)
     arrays = pair[0].assign_coords(image=range(90)), pair[1].assign_coords(input=range(90))

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fact.data.vocabulary import plain
 from registry.wording import counted, verb
 
 Match: TypeAlias = Literal["name", "order"]
@@ -67,7 +68,7 @@ class ClassMatch:
         ------
         ValueError
             If they are matched by order, and not equally many, or the data set has its own order
-            from folders whose names are numbers.
+            from folders whose names are numbers, or names that both have tell of another order.
         """
         if match == "order":
             if n_logits != len(classes):
@@ -76,6 +77,7 @@ class ClassMatch:
                     "many"
                 )
             _require_numeric_order(classes)
+            _require_same_order(classes, known)
             return cls(np.arange(n_logits))
         index = {name: logit for logit, name in enumerate(known)}
         logits = np.array([index.get(name, UNKNOWN) for name in classes], dtype=np.int64)
@@ -95,6 +97,29 @@ def _require_numeric_order(classes: Sequence[str]) -> None:
         raise ValueError(
             f"the classes are numbers in the order of texts, {', '.join(classes[:3])}, …: their "
             "order is not that of logits; name the classes, by names = … of the images"
+        )
+
+
+def _require_same_order(classes: Sequence[str], known: Sequence[str]) -> None:
+    """Raise where names that both have, but for case and punctuation, stand in another order.
+
+    A name that one list alone has says nothing of the other's order, and one that both have may be
+    of another class beside it; numbers only count.
+    """
+    ours, theirs = ([plain(name) for name in names] for names in (classes, known))
+    shared = {name for name in set(ours) & set(theirs) if not name.isdecimal()}
+    moved = [
+        logit
+        for logit, pair in enumerate(zip(ours, theirs, strict=bool(theirs)))
+        if pair[0] != pair[1] and shared.issuperset(pair)
+    ]
+    if moved:
+        first, to = moved[0], theirs.index(ours[moved[0]])
+        raise ValueError(
+            f"{counted(len(moved), 'class')} would get another's label: {classes[first]!r} is "
+            f"number {first} of the images and {to} of the network, whose number {first} is "
+            f"{known[first]!r}. Leave match out, and give both the same names (names = … of the "
+            "images, or of the network)"
         )
 
 

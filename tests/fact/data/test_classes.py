@@ -48,6 +48,29 @@ def test_an_order_of_texts_is_none_of_numbers() -> None:
     assert ClassMatch.of(padded, (), 11, "order").logits.tolist() == list(range(11))
 
 
+@pytest.mark.parametrize("spell", [str, str.title, lambda name: name.replace(" ", "_")])
+def test_an_order_that_names_contradict_is_none(spell) -> None:
+    places = read_names("places365")
+    with pytest.raises(
+        ValueError, match=r"14 classes would get another's label: '[dD]esert"
+    ) as told:
+        ClassMatch.of([spell(name) for name in sorted(places)], places, 365, "order")
+    assert "is number 116 of the images and 118 of the network" in str(told.value)
+    same = ClassMatch.of([spell(name) for name in places], places, 365, "order")
+    assert same.logits.tolist() == list(range(365))
+
+
+def test_names_of_one_list_alone_contradict_no_order() -> None:
+    ours, theirs = ("tench", "sunglasses", "shades"), ("tench", "sunglass", "sunglasses")
+    assert ClassMatch.of(ours, theirs, 3, "order").logits.tolist() == [0, 1, 2]
+    twice = ("crane", "crane", "maillot")
+    assert ClassMatch.of(twice, twice, 3, "order").logits.tolist() == [0, 1, 2]
+    from_one = ("1", "2", "3")
+    assert ClassMatch.of(from_one, ("0", "1", "2"), 3, "order").logits.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="2 classes would get another's label: 'b' is number 1"):
+        ClassMatch.of(("x", "b", "a"), ("y", "a", "b"), 3, "order")
+
+
 # --- names of folders ---------------------------------------------------------------------------
 
 

@@ -154,8 +154,10 @@ class Child:
     @property
     def calls(self) -> list[Call]:
         """The calls that it has made, the one at which it was killed included."""
-        lines = self.command.trace.read_text().splitlines()
-        return [Call(*line.split(" ", 1)) for line in lines]
+        trace = self.command.trace
+        text = trace.read_text() if trace.exists() else ""
+        whole = text[: text.rfind("\n") + 1].splitlines()  # one may be half written
+        return [Call(*line.split(" ", 1)) for line in whole]
 
     @property
     def was_killed(self) -> bool:

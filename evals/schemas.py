@@ -64,6 +64,7 @@ SCORES = Schema(
     },
     references=NEURON_EVAL,
     sharded_along="neuron",
+    first=("n_inputs", "undefined_share"),
 )
 
 _P = {
@@ -239,6 +240,7 @@ NAMES = Schema(
     },
     references=NEURON_EVAL + "; Efron and Tibshirani, An Introduction to the Bootstrap, 1993",
     sharded_along="concept",
+    first=("consensus_share", "consensus_above_chance_share", "n_voting"),
 )
 
 IDENTIFICATION = Schema(
@@ -293,6 +295,7 @@ IDENTIFICATION = Schema(
         **_SEEN,
     },
     references=NEURON_EVAL + ", section 5 and appendix E.2",
+    first=("best_auprc", "n_neurons"),
 )
 
 CONSISTENCY = Schema(
@@ -336,6 +339,7 @@ CONSISTENCY = Schema(
         "reference_difference": _real("this less that of random maps", optional=True),
     },
     references="Parchami-Araghi et al., FaCT, NeurIPS 2025, arXiv 2510.25512",
+    first=("mean_score", "baseline", "n_scored"),
 )
 
 LOCALISATION = Schema(
@@ -395,6 +399,7 @@ LOCALISATION = Schema(
     },
     references="Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 126, 2018; "
     "Wang et al., Score-CAM, CVPR workshops 2020",
+    first=("n_judged", "shown_share"),
 )
 
 MATCHING = Schema(
@@ -445,6 +450,7 @@ MATCHING = Schema(
     },
     references="Kuhn, The Hungarian method for the assignment problem, 1955; Sharkey et al., "
     "Taking features out of superposition with sparse autoencoders, 2022",
+    first=("same_match_share", "n_alive_one"),
 )
 
 SANITY = Schema(
@@ -522,6 +528,7 @@ SANITY = Schema(
         **_SEEN,
     },
     references=NEURON_EVAL + ", section 4 and appendices E.1 and E.3",
+    first=("n_passing", "n_undecided", "n_failing"),
 )
 
 COMPARISON = Schema(
@@ -545,4 +552,5 @@ COMPARISON = Schema(
         "n_open": _whole("other cells"),
     },
     references=NEURON_EVAL,
+    first=("n_equal", "n_explained", "n_open"),
 )

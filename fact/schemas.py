@@ -20,8 +20,10 @@ FACT = (
 def _typed(dtype: str) -> Callable[..., Variable]:
     """Return what declares a variable of a type by its dimensions, in one string, and long name."""
 
-    def declare(dims: str, long_name: str, optional: bool = False) -> Variable:
-        return Variable(tuple(dims.split()), dtype, long_name, optional=optional)
+    def declare(
+        dims: str, long_name: str, optional: bool = False, of: tuple[str, ...] = ()
+    ) -> Variable:
+        return Variable(tuple(dims.split()), dtype, long_name, optional=optional, of=of)
 
     return declare
 
@@ -66,8 +68,20 @@ MAPS_BY = {
     )
 }
 """What datasets lack that were written while all maps were of gradients."""
+COMMONEST_SHARE = {
+    "commonest_share": _float(
+        "", "share of the commonest class among them: accuracy of always naming it", optional=True
+    )
+}
+"""What accuracies are to be held against; datasets lack it that were written before it was told."""
+_BY_COMMONEST = "always the commonest class: {commonest_share}"
+_OF_TESTED = "of {n_labelled} labelled {test_split} images", _BY_COMMONEST
+_OF_SPLIT = "of {n_labelled} labelled {split} images", _BY_COMMONEST
+_OF_HELD_OUT = "of {n_held_out} held-out images", _BY_COMMONEST
+"""What accuracies are of, by results and settings of their run."""
 N_LABELLED = {
-    "n_labelled": _int64("", "images with a label, of which accuracies are", optional=True)
+    "n_labelled": _int64("", "images with a label, of which accuracies are", optional=True),
+    **COMMONEST_SHARE,
 }
 """What datasets lack that were written while accuracies did not say of how many images they are."""
 LABELLED = {"image": IMAGE, "label": _text("label", "name of the label: group and value")}
@@ -93,13 +107,14 @@ NETWORK = Schema(
         "logit": LOGIT,
         **CLASS_OF_IMAGE,
         "loss": _float("pass", "mean training loss of the epoch"),
-        "test_accuracy": _float("", "accuracy on the test images"),
+        "test_accuracy": _float("", "accuracy on the test images", of=_OF_TESTED),
         **N_LABELLED,
         "parameters": _int64("", "number of trained parameters"),
         **_BCOSIFIED,
     },
     references="Boehle et al., B-cos Networks: Alignment is All We Need for Interpretability, "
     "CVPR 2022, arXiv 2205.10268",
+    first=("test_accuracy", "parameters"),
 )
 
 POINTING = Schema(
@@ -142,6 +157,7 @@ FEATURES = Schema(
     references=FACT,
     sharded_along="sample",
     by_rows=("feature",),
+    first=("n_samples", "n_images"),
 )
 
 _HELD_OUT = {
@@ -168,14 +184,15 @@ _TRAINING = {
     "evaluated_step": _int64("evaluation", "updates made at the evaluation", optional=True),
     "best_step": _int64("", "updates made by the kept weights", optional=True),
     "best_accuracy": _float(
-        "", "best accuracy of the spliced network on the held-out images", optional=True
+        "", "best accuracy of the spliced network on the held-out images", True, _OF_HELD_OUT
     ),
     "network_accuracy": _float(
-        "", "accuracy of the network itself on the held-out images", optional=True
+        "", "accuracy of the network itself on the held-out images", True, _OF_HELD_OUT
     ),
     "n_held_out": _int64(
         "", "held-out images with a label, of which accuracies are", optional=True
     ),
+    **COMMONEST_SHARE,
     "final_explained_variance": _float(
         "", "share of variance explained in the last epoch", optional=True
     ),
@@ -243,6 +260,7 @@ SAE = Schema(
         **_CHECKED,
     },
     references=FACT + "; Gao et al., Scaling and evaluating sparse autoencoders, arXiv 2406.04093",
+    first=("best_accuracy", "network_accuracy", "final_explained_variance", "final_dead"),
 )
 
 CONCEPTS = Schema(
@@ -280,8 +298,10 @@ CONCEPTS = Schema(
         "contributing_share": _float("concept", "share of images where its contribution is not 0"),
         "mean_contribution": _float("concept", "mean contribution over images"),
         "coverage": _float("rank", "mean share of positive contribution in the strongest concepts"),
-        "accuracy": _float("", "accuracy of the spliced network on images with a label"),
-        "network_accuracy": _float("", "accuracy of the network itself on these"),
+        "accuracy": _float(
+            "", "accuracy of the spliced network on images with a label", of=_OF_SPLIT
+        ),
+        "network_accuracy": _float("", "accuracy of the network itself on these", of=_OF_SPLIT),
         **N_LABELLED,
         "image_l0": _float("", "mean number of concepts whose presence is not 0 in an image"),
         "concepts_for_80": _float(
@@ -304,6 +324,7 @@ CONCEPTS = Schema(
     references=FACT + ", sections 3 and 4",
     sharded_along="image",
     derived="fact.traces.by_concept:lay_down",
+    first=("accuracy", "network_accuracy", "alive_share"),
 )
 
 ACTIVATIONS = Schema(
@@ -332,6 +353,7 @@ ACTIVATIONS = Schema(
     references="Oikarinen et al., Evaluating Neuron Explanations: A Unified Framework with "
     "Sanity Checks, ICML 2025, arXiv 2506.05774, section 2",
     sharded_along="image",
+    first=("n_neurons", "n_images"),
 )
 
 NEXT_TOKENS = Schema(
@@ -530,6 +552,7 @@ ENCODINGS = Schema(
     },
     references=FACT + ", section 5",
     sharded_along="sample",
+    first=("n_encodings", "n_images"),
 )
 
 CRAFT = Schema(
@@ -570,6 +593,7 @@ MAPS = Schema(
     },
     references=FACT + ", section 3.3",
     sharded_along="concept",
+    first=("n_concepts",),
 )
 
 MASKS = Schema(
@@ -583,6 +607,7 @@ MASKS = Schema(
         "n_images": _int64("", "number of images"),
     },
     sharded_along="image",
+    first=("n_images",),
 )
 
 
@@ -645,6 +670,7 @@ INTERVENTION = Schema(
         **EXACT,
     },
     references=FACT + ", section 3; Petsiuk et al., RISE, BMVC 2018, section 4",
+    first=("correlation", "slope", "relative_error"),
 )
 
 
@@ -685,9 +711,11 @@ FIDELITY = Schema(
             "ce_recovered", "(ablated - spliced) over (ablated - network's) cross-entropy"
         ),
         **_with_ends("agreement", "share of images with the network's own prediction, spliced"),
-        "network_accuracy": _float64("", "accuracy of the network itself on images with a label"),
-        "accuracy": _float64("", "accuracy of the spliced network on these"),
-        "ablated_accuracy": _float64("", "accuracy of the ablated network on these"),
+        "network_accuracy": _float64(
+            "", "accuracy of the network itself on images with a label", of=_OF_SPLIT
+        ),
+        "accuracy": _float64("", "accuracy of the spliced network on these", of=_OF_SPLIT),
+        "ablated_accuracy": _float64("", "accuracy of the ablated network on these", of=_OF_SPLIT),
         "normalised_mse": _float64(
             "", "squared error of the reconstruction over that of giving the mean, at all positions"
         ),
@@ -699,6 +727,7 @@ FIDELITY = Schema(
         "n_positions": _int64("", "number of positions"),
         "n_images": _int64("", "number of images"),
         "n_labelled": _int64("", "images with a label among the logits"),
+        **COMMONEST_SHARE,
         "n_without_concepts": _int64("", "images left out, of a class without concepts"),
         "n_fitted": _int64("", "images that the concepts were fitted on", optional=True),
         "n_omitted": _int64(
@@ -708,4 +737,5 @@ FIDELITY = Schema(
     },
     references="Gao et al., Scaling and evaluating sparse autoencoders, arXiv 2406.04093, section "
     "4; Bricken et al., Towards Monosemanticity, Transformer Circuits Thread, 2023",
+    first=("agreement", "accuracy", "kl_recovered"),
 )

@@ -391,14 +391,15 @@ def _conversion(cell: str, network: xr.Dataset) -> list[Part]:
             "value": np.concatenate([ends[0], network["conversion_accuracy"].values, ends[1]]),
         }
     )
-    title = f"accuracy {of_labelled(network)}"
-    chart = bars(frame, x_title=title, domain=(0, 1), form=".1%")
+    chart = bars(frame, x_title="accuracy", domain=(0, 1), form=".1%")
+    note = f"Accuracies {of_labelled(network)}."
     accuracy = network["epoch_accuracy"].values.astype(np.float64)
     by_epoch = pd.DataFrame({"epoch": np.arange(1, len(accuracy) + 1), "accuracy": accuracy})
-    curve = lines(by_epoch, x="epoch", y="accuracy", x_title="epoch", y_title=title, height=220)
+    axes = {"x_title": "epoch", "y_title": "accuracy"}
+    curve = lines(by_epoch, x="epoch", y="accuracy", height=220, **axes)
     return [
-        Figure(file_name(cell, "conversion"), chart, "From the original to a B-cos network"),
-        Figure(file_name(cell, "epochs"), curve, "Accuracy while it is fine-tuned"),
+        Figure(file_name(cell, "conversion"), chart, "From the original to a B-cos network", note),
+        Figure(file_name(cell, "epochs"), curve, "Accuracy while it is fine-tuned", note),
     ]
 
 

@@ -23,6 +23,23 @@ Match: TypeAlias = Literal["name", "order"]
 UNKNOWN = -1
 
 
+def commonest_share(labels: NDArray[np.integer]) -> float:
+    """Return the share of the commonest class: the accuracy of always naming it.
+
+    Parameters
+    ----------
+    labels : ndarray of int, (image,)
+        Indices of classes; negative where there is none, which are left out.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN where no image has a label.
+    """
+    known = labels[labels >= 0]
+    return float(np.bincount(known).max() / len(known)) if len(known) else float("nan")
+
+
 @dataclass(frozen=True)
 class ClassMatch:
     """Which logit each class of a data set is.

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fact.data.classes import commonest_share
 from fact.networks.arrays import slices
 from fact.traces.interventions import interval, weighted_means
 from registry.wording import counted
@@ -119,7 +120,11 @@ def summarise_outputs(columns: Columns, n_draws: int, seed: int) -> dict[str, An
         for name in ("kl", "agreement", "kl_recovered", "ce_recovered")
         for end, value in zip(("low", "high"), interval(drawn[name]), strict=True)
     }
-    counts = {"n_images": len(values), "n_labelled": int((columns["label"] >= 0).sum())}
+    counts = {
+        "n_images": len(values),
+        "n_labelled": int((columns["label"] >= 0).sum()),
+        "commonest_share": commonest_share(columns["label"]),
+    }
     return {name: float(value[0]) for name, value in found.items()} | ends | counts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -105,8 +106,7 @@ def fidelity_table(summary: xr.Dataset) -> str:
     lines = [
         BY_CASE.text(summary).rstrip("\n"),
         f"{own['ablation']} ablation, {counted(own['n_images'], 'image')}, {own['n_labelled']:,} "
-        "with a "
-        f"label{_left_out(own)}",
+        f"with a label{_by_commonest(own)}{_left_out(own)}",
         f"explained variance {own['explained_variance']:.1%}, normalised MSE "
         f"{own['normalised_mse']:.3g}, {own['l0']:.1f} concepts active at a position",
         f"{counted(own['n_concepts'], 'concept')}: {own['dead_concepts']:,} dead, "
@@ -115,6 +115,12 @@ def fidelity_table(summary: xr.Dataset) -> str:
         str(summary.attrs.get("undefined_fractions", "")),
     ]
     return "\n".join(filter(None, lines)) + "\n"
+
+
+def _by_commonest(own: dict[str, Any]) -> str:
+    """Return what accuracies are to be held against; "" where no image has a label."""
+    share = own.get("commonest_share", math.nan)
+    return "" if math.isnan(share) else f" (always the commonest class: {share:.1%})"
 
 
 def _left_out(own: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from fact.data.classes import commonest_share
 from fact.data.config import Precision
 from fact.data.images import Geometry, ImageDataset, Pixels, batches
 from fact.networks.bcos_networks import small_bcos, small_vit
@@ -73,6 +74,7 @@ def finish_training(
             "loss": ("pass", np.asarray(losses)),
             "test_accuracy": float(right.mean()) if len(right) else float("nan"),
             "n_labelled": np.int64(known.sum()),
+            "commonest_share": commonest_share(labels),
             "parameters": sum(parameter.numel() for parameter in network.module.parameters()),
         },
         {

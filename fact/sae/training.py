@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from fact.data.classes import ClassMatch
+from fact.data.classes import ClassMatch, commonest_share
 from fact.data.images import ImageDataset
 from fact.networks.files import open_network
 from fact.networks.layers import splice
@@ -82,7 +82,9 @@ def train_sae(config: SAEConfig, inputs: Inputs, run: Run) -> xr.Dataset | None:
     training.run(accuracy, held_out_samples)
     training.trainer.sae.to_dataset().to_netcdf(run.attach("final.nc"), engine="h5netcdf")
     trained = training.dataset(accuracy(None), held_out_samples)
-    trained = trained.assign(n_held_out=np.int64(len(accuracy.ids)))
+    trained = trained.assign(
+        n_held_out=np.int64(len(accuracy.ids)), commonest_share=commonest_share(accuracy.labels)
+    )
     return trained.assign_attrs(accuracy.match.attributes())
 
 

@@ -23,6 +23,7 @@ from rich.markup import escape
 from registry.catalog.access import Catalog, open_catalog
 from registry.catalog.notes import ARCHIVED, NoteSubject, run_subject
 from registry.catalog.runs import RunView, is_run, source_diff
+from registry.commands.results import results_text
 from registry.commands.tasks import HELP, project_here, root_here
 from registry.declare.declaration import PROJECT_VARIABLE
 from registry.declare.stage import find_stage
@@ -36,6 +37,7 @@ from registry.terminal import duration, err, exact, out, print_table, text_of
 from registry.wording import counted
 
 CONSOLE_LINES = 40
+RESULTS_SHOWN = 3  # of a run in a list
 FIRST_LINES = 12  # of them, where a console has more
 
 
@@ -132,7 +134,9 @@ def _archived(catalog: Catalog) -> set[NoteSubject]:
 
 
 def _run_row(view: RunView) -> tuple[Any, ...]:
-    result = ", ".join(f"{key} {text_of(value)}" for key, value in list(view.result.items())[:3])
+    stage = find_stage(view.stage)
+    schema = None if stage is None else stage.output
+    result = results_text(view.result, view.config, schema, RESULTS_SHOWN)
     took = duration(view.seconds)
     return view.key, view.title, view.stage, view.status, view.started, took, result
 

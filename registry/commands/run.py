@@ -12,6 +12,7 @@ import click
 from rich import progress
 from rich.markup import escape
 
+from registry.commands.results import results_text
 from registry.commands.tasks import (
     HELP,
     choice_of_tasks,
@@ -21,6 +22,7 @@ from registry.commands.tasks import (
     project_here,
     summary_of,
 )
+from registry.declare.stage import load_stage
 from registry.execute import runner as runners
 from registry.execute.executors import open_executor
 from registry.execute.probing import take_first_looks
@@ -35,7 +37,7 @@ from registry.plan.task import Plan, Task, Why
 from registry.record.journal import journal_root
 from registry.record.states import State
 from registry.store.parts import MOST_PARTS
-from registry.terminal import can_animate, duration, out, print_table, text_of
+from registry.terminal import can_animate, duration, out, print_table
 from registry.wording import counted
 
 RECORD_SECONDS = 10.0
@@ -290,12 +292,14 @@ class Display(Watcher):
 def print_results(outcomes: Sequence[TaskOutcome], made: Plan) -> None:
     """Print what the runs that completed found, as a table; parts count as of the whole."""
     took = {outcome.name: outcome.seconds for outcome in outcomes}
-    titles = {task.name: [each.title for each in task.in_parts()] for task in made.open}
+    tasks = {task.name: task for task in made.open}
     rows = []
     for outcome in outcomes:
-        if outcome.ending is State.COMPLETED and outcome.uid and outcome.name in titles:
-            found = ", ".join(f"{key} {text_of(value)}" for key, value in outcome.result.items())
-            seconds = sum(took.get(title, 0.0) for title in titles[outcome.name])
+        if outcome.ending is State.COMPLETED and outcome.uid and outcome.name in tasks:
+            task = tasks[outcome.name]
+            output = load_stage(task.cell.stage).output
+            found = results_text(outcome.result, task.cell.config, output)
+            seconds = sum(took.get(part.title, 0.0) for part in task.in_parts())
             rows.append((outcome.name, duration(seconds), found))
     if rows:
         out.print()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -37,6 +38,8 @@ RESERVED_ATTRIBUTES = frozenset(
 # Some readers decode such units as spans of time: other numbers come back.
 _UNITS_OF_TIME = ("day", "hour", "minute", "second", "millisecond", "microsecond", "nanosecond")
 TIME_UNITS = frozenset((*_UNITS_OF_TIME, *(f"{unit}s" for unit in _UNITS_OF_TIME)))
+
+_NAMED = re.compile(r"{(\w+)}")
 
 Migration = Callable[["xr.Dataset", int], "xr.Dataset"]
 
@@ -76,6 +79,9 @@ class Variable:
         In UDUNITS; "1" where it has none. Strings carry no units.
     optional : bool
         Whether a dataset may do without it.
+    of : tuple of str
+        What a scalar was measured on, with results and settings of a run by name in braces, as
+        ``of {n_labelled} {split} images``; each is told of a run that has all that it names.
     """
 
     dims: tuple[str, ...]
@@ -83,11 +89,24 @@ class Variable:
     long_name: str
     units: str = "1"
     optional: bool = False
+    of: tuple[str, ...] = ()
 
     @property
     def dtypes(self) -> tuple[str, ...]:
         """Names of the dtypes that are accepted."""
         return DTYPES.get(self.dtype, (self.dtype,))
+
+    def measured_on(self, values: Mapping[str, Any]) -> str:
+        """Return what it was measured on; "" where nothing of that is known.
+
+        Parameters
+        ----------
+        values : mapping of str to str
+            Results and settings of a run by name, as texts.
+        """
+        known = [each for each in self.of if values.keys() >= set(_NAMED.findall(each))]
+        first, *others = [_NAMED.sub(lambda name: values[name[1]], each) for each in known] or [""]
+        return f"{first} ({', '.join(others)})" if others else first
 
     def faults(self, name: str) -> Iterator[str]:
         """Yield what is wrong with the declaration itself."""
@@ -133,6 +152,8 @@ class Schema:
     by_rows : tuple of str
         Variables of which whole rows are read, never a column: where they are not compressed, they
         lie in the file in one piece, which is the quickest to write and to read.
+    first : tuple of str
+        Scalars that a list of runs tells first, in this order.
 
     Raises
     ------
@@ -152,6 +173,7 @@ class Schema:
     renamed: Mapping[str, str] = field(default_factory=dict)
     derived: str = ""
     by_rows: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if faults := list(self._own_faults()):
@@ -169,6 +191,9 @@ class Schema:
             if name in dims and variable.dims != (name,):
                 yield f"{name!r} is a dimension; only its own coordinate has that name"
             yield from variable.faults(name)
+        for name in self.first:
+            if name not in self.variables or self.variables[name].dims:
+                yield f"{name!r} is told first, and is no scalar of it"
         for old in self.renamed.keys() & {*dims, *self.declared()}:
             yield f"{old!r} is declared, and a former name of {self.renamed[old]!r} too"
 

@@ -179,6 +179,7 @@ def test_no_label_is_equated_with_a_logit(ran: tuple[Project, dict[str, str]]) -
     for dataset in (concepts, sae):
         assert dataset.attrs["unmatched_classes"].startswith("4 of 4 classes of the images")
         assert np.isnan(dataset["network_accuracy"])
+        assert np.isnan(dataset["commonest_share"])
     assert (concepts["label"] == -1).all()
     assert np.isnan(concepts["accuracy"])
     assert (concepts["prediction"] >= 0).all()
@@ -215,6 +216,7 @@ def test_classes_of_one_name_keep_their_labels(ran: tuple[Project, dict[str, str
     np.testing.assert_array_equal(partly["label"], np.where(is_shape, index, -1))
     right = (partly["prediction"].values == index)[is_shape].mean()
     assert partly["accuracy"] == right
+    assert partly["commonest_share"] == 1  # of those with a label, all of one class
     assert partly.attrs["unmatched_classes"].startswith("1 of 2 classes of the images ('aardvark')")
 
 

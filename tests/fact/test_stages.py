@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -228,12 +229,26 @@ def test_the_target_is_the_one_that_was_asked_for(open_) -> None:
     assert (channels["prediction"] == channels["network_prediction"]).all()
 
 
+def _commonest(dataset: xr.Dataset) -> float:
+    """Return the share of the commonest class, by sorting the labels."""
+    counts = sorted(Counter(dataset["label"].values.tolist()).values())
+    return counts[-1] / sum(counts)
+
+
+@pytest.mark.parametrize("name", ["classifier", "bcosified"])
+def test_a_network_says_what_always_the_commonest_class_would_reach(open_, name: str) -> None:
+    network = open_(name)
+    assert network["commonest_share"] == _commonest(network)
+    assert network["n_labelled"] == network.sizes["image"]
+
+
 def test_statistics_are_those_of_the_arrays(open_) -> None:
     concepts = open_("concepts")
     presence, contribution = concepts["presence"].values, concepts["contribution"].values
     assert concepts["image_l0"] == pytest.approx((presence > 0).sum(1).mean())
     assert concepts["alive_share"] == pytest.approx((contribution != 0).any(0).mean())
     assert concepts["accuracy"] == (concepts["prediction"] == concepts["label"]).mean()
+    assert concepts["commonest_share"] == _commonest(concepts)
     needed = []
     for row in contribution.astype(float):
         positive = np.sort(row[row > 0])[::-1]
@@ -364,6 +379,7 @@ def test_fidelity_is_of_the_network_that_concepts_are_measured_in(open_, name: s
         np.testing.assert_array_equal(fidelity["prediction"].sel(case=case), concepts[prediction])
     assert fidelity["accuracy"] == concepts["accuracy"]
     assert fidelity["network_accuracy"] == concepts["network_accuracy"]
+    assert fidelity["commonest_share"] == concepts["commonest_share"] == _commonest(concepts)
     np.testing.assert_allclose(fidelity["image_density"], concepts["image_share"])
     logit, label = concepts["logit"].values.astype(np.float64), concepts["label"].values
     entropy = np.log(np.exp(logit).sum(axis=1)) - np.take_along_axis(logit, label[:, None], 1)[:, 0]

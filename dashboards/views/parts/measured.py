@@ -1,9 +1,14 @@
-"""What an accuracy is of, in words: how many images, and of which split."""
+"""What an accuracy is of, in words: how many images of which split, and what is reached at once."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import xarray as xr
 
+from dashboards.views.parts.text import share_text
+from fact.data.classes import commonest_share
 from registry.wording import counted
 
 ACCURACIES = ("accuracy", "network_accuracy", "test_accuracy", "best_accuracy")
@@ -11,8 +16,13 @@ HELD_OUT = "held-out"
 _LOOKED_AT = 1000
 
 
-def of_images(count: int | None, split: str = "", are_some: bool = False) -> str:
+def of_images(
+    count: int | None, split: str = "", are_some: bool = False, commonest: float = math.nan
+) -> str:
     """Return what images an accuracy is of: ``of 100 test images``, ``of held-out images``.
+
+    What always naming the commonest class reaches stands behind it, where that is known:
+    ``of 100 test images (always the commonest class: 25 %)``.
 
     Parameters
     ----------
@@ -22,9 +32,37 @@ def of_images(count: int | None, split: str = "", are_some: bool = False) -> str
         Of which split they are; "" where that is not known.
     are_some : bool
         Whether there are others, without a label.
+    commonest : float
+        Share of the commonest class among them, in [0, 1]; NaN where that is not known.
     """
     kind = " ".join(filter(None, ("labelled" if are_some else "", split, "image")))
-    return f"of {kind}s" if count is None else f"of {counted(count, kind)}"
+    of = f"of {kind}s" if count is None else f"of {counted(count, kind)}"
+    return of if math.isnan(commonest) else f"{of} ({by_commonest(commonest)})"
+
+
+def by_commonest(share: float) -> str:
+    """Return what an accuracy is to be held against, for the share of the commonest class."""
+    return f"always the commonest class: {share_text(share)}"
+
+
+def commonest_of(dataset: xr.Dataset) -> float:
+    """Return the share of the commonest class among the labelled images of a dataset.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        With ``commonest_share``, or ``label`` (image), -1 where there is none.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN where it has neither, or no image a label.
+    """
+    if "commonest_share" in dataset:
+        return float(dataset["commonest_share"])
+    if "label" not in dataset:
+        return math.nan
+    return commonest_share(np.asarray(dataset["label"].values))
 
 
 def of_labelled(dataset: xr.Dataset) -> str:
@@ -38,7 +76,8 @@ def of_labelled(dataset: xr.Dataset) -> str:
     if "label" not in dataset or "image" not in dataset.coords:
         return ""
     labelled = int((dataset["label"] >= 0).sum())
-    return of_images(labelled, split_of(dataset), labelled < dataset.sizes["image"])
+    are_some = labelled < dataset.sizes["image"]
+    return of_images(labelled, split_of(dataset), are_some, commonest_of(dataset))
 
 
 def split_of(dataset: xr.Dataset) -> str:
@@ -60,4 +99,5 @@ def of_counted(own: xr.Dataset) -> str:
         With ``n_images`` and ``n_labelled``, and ``image`` where their split is to be told.
     """
     labelled = int(own["n_labelled"])
-    return of_images(labelled, split_of(own), labelled < int(own["n_images"]))
+    are_some = labelled < int(own["n_images"])
+    return of_images(labelled, split_of(own), are_some, commonest_of(own))

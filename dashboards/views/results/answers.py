@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.parts.measured import of_images, split_of
+from dashboards.views.parts.measured import commonest_of, of_images, split_of
 from dashboards.views.parts.text import number_text, share_text
 from evals.naming.verdicts import ABOVE, AT_CHANCE, UNDECIDED, UNTESTED, chance_of
 from evals.sanity.protocol import DECISIVE, FAILS, FORMS, PASSES, THEORETICAL
@@ -178,7 +178,8 @@ def fidelity(own: xr.Dataset) -> str:
         right = share_text(numbers["accuracy"])
         others.append(
             f"it is right in {right} of the {int(own['n_labelled']):,} with a label, the network "
-            f"itself in {before}"
+            f"itself in {before}, and always naming the commonest class in "
+            f"{share_text(commonest_of(own))}"
         )
     if not np.isnan(kept := float(own["kl_recovered"])):
         around = interval_text(

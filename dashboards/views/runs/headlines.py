@@ -101,12 +101,15 @@ def measured_on(run: RunView) -> str:
     known = HEADLINES.get(str(run.output.get("schema", "")), {})
     if not any(key in known and key in run.result for key in ACCURACIES):
         return ""
+    share = run.result.get("commonest_share")
+    commonest = float(share) if _is_number(share) else math.nan
     if run.output.get("schema") == "sae":
-        return of_images(_count(run.result.get("n_held_out")), HELD_OUT)
+        return of_images(_count(run.result.get("n_held_out")), HELD_OUT, False, commonest)
     split = str(run.config.get("test_split") or run.config.get("split") or "")
     count, sizes = _count(run.result.get("n_labelled")), run.output.get("sizes")
     every = _count(sizes.get("image")) if isinstance(sizes, Mapping) else None
-    return of_images(count, split, None not in (count, every) and count != every)
+    are_some = None not in (count, every) and count != every
+    return of_images(count, split, are_some, commonest)
 
 
 def _count(value: Any) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fact.data.classes import ClassMatch
+from fact.data.classes import ClassMatch, commonest_share
 from fact.data.vocabulary import VocabularyError, name_folders, read_names
 
 
@@ -18,6 +18,13 @@ def test_equal_names_are_equal_classes_in_any_order() -> None:
     assert match.note == ""
     assert match.attributes() == {}
     assert match.of_labels(np.array([0, 1, -1, 1])).tolist() == [2, 0, -1, 0]
+
+
+def test_the_commonest_class_is_counted_among_images_with_a_label() -> None:
+    assert commonest_share(np.array([2, 0, 2, -1, 1, -1, 2])) == 3 / 5
+    assert commonest_share(np.array([4])) == 1
+    assert np.isnan(commonest_share(np.array([-1, -1])))
+    assert np.isnan(commonest_share(np.array([], dtype=np.int64)))
 
 
 def test_classes_that_a_network_does_not_know_have_no_logit() -> None:

@@ -315,5 +315,5 @@ def test_the_table_has_a_row_for_each_case() -> None:
     assert held["case"].tolist() == ["network", "spliced", "ablated"]
     assert held["ce"].tolist() == [float(found[n]) for n in ("network_ce", "ce", "ablated_ce")]
     text = fidelity_table(found)
-    assert "11 images, 11 with a label\n" in text
+    assert "11 images, 11 with a label (always the commonest class: " in text
     assert f"{int(found['dead_concepts'])} dead" in text

@@ -167,6 +167,24 @@ def test_a_schema_that_cannot_be_stored_is_refused(variables, expected):
         Schema("s", 1, "t", variables | other, coords, sharded_along="image")
 
 
+@pytest.mark.parametrize("name", ["y", "other"])
+def test_what_is_told_first_is_a_scalar_of_the_schema(name):
+    variables = {"x": Variable((), "int", "x"), "y": Variable(("image",), "int", "y")}
+    with pytest.raises(SchemaError, match=f"'{name}' is told first, and is no scalar of it"):
+        Schema("s", 1, "t", variables, {}, first=("x", name))
+
+
+def test_a_scalar_tells_what_it_was_measured_on_as_far_as_that_is_known():
+    of = ("of {n} {split} images", "at best: {best}", "by {whom}")
+    share = Variable((), "float", "share", of=of)
+    assert share.measured_on({"n": "7", "split": "test", "best": "0.9", "more": "1"}) == (
+        "of 7 test images (at best: 0.9)"
+    )
+    assert share.measured_on({"n": "7", "split": "test"}) == "of 7 test images"
+    assert share.measured_on({"n": "7"}) == ""
+    assert Variable((), "float", "share").measured_on({"n": "7"}) == ""
+
+
 def test_versions():
     today = dataset().assign_attrs(schema="concepts", schema_version=3)
     assert SCHEMA.upgrade(today) is today

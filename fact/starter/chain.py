@@ -339,17 +339,25 @@ def _names(look: FolderLook, labels: str | None) -> Iterator[str]:
     yield from _experiment("names", "evals.name_concepts", needs | {"sanity": "sanity"}, config)
 
 
+UNCALIBRATED = (
+    "How this model's cosines become probabilities is not known: add scale and shift of "
+    "sigmoid(scale (cos + shift)), as fitted to it."
+)
+
+
+def lacks_calibration(words: WordChoice) -> bool:
+    """Return whether a declaration has to be told how a model's cosines become probabilities."""
+    return bool(uncalibrated(words.model.get("model", CALIBRATED), words.model.get("folder")))
+
+
 def _word_names(look: FolderLook, words: WordChoice) -> Iterator[str]:
     yield from _comment(
         "Names in words of your own: a model of images and texts scores each word for each image. "
         "A score is its opinion, not an annotation."
     )
     yield from _table("datasets.words", {"kind": "words"} | dict(words.words))
-    if uncalibrated(words.model.get("model", CALIBRATED), words.model.get("folder")):
-        yield from _comment(
-            "How this model's cosines become probabilities is not known: add scale and shift of "
-            "sigmoid(scale (cos + shift)), as fitted to it."
-        )
+    if lacks_calibration(words):
+        yield from _comment(UNCALIBRATED)
     yield from _table("networks.image-text", {"kind": "open-clip"} | dict(words.model))
     needs = {"images": "images", "model": "image-text", "words": "words"}
     config = {"template": "a photo of {}"} | _other("split", "test", look.test)

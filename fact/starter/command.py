@@ -61,7 +61,11 @@ class NoBeginningError(RefusalError):
 @click.option("--words", help="Words to name concepts by: a file, or 'a wheel, fur'.")
 @click.option("--words-model", help="Scores them: a name in open_clip, or a local folder.")
 @click.option("--layer", help="Layer whose features are explained.")
-@click.option("--classes", help="Names of the network's classes: a list, or a file.")
+@click.option(
+    "--classes",
+    metavar="LIST|FILE",
+    help="Names of the network's classes: a known list, as imagenet, or a file, one a line.",
+)
 @click.option(
     "--layout",
     type=click.Choice(["auto", "splits", "classes", "flat"]),
@@ -100,6 +104,7 @@ def init(
         sys.path.append(os.getcwd())  # where modules of one's own lie
     with needs_extras():
         from fact.data.images import ImageDataError
+        from fact.starter.chain import UNCALIBRATED, lacks_calibration
         from fact.starter.look import UnusableImagesError, look_at
 
         try:
@@ -116,6 +121,8 @@ def init(
                 click.echo(f"  {note}")
         given = None if labels is None else str(labels)
         choices = replace(choices, words=_words(words, words_model), labels=given)
+        if choices.words and lacks_calibration(choices.words):
+            click.echo(f"  Before it runs, [networks.image-text] needs more. {UNCALIBRATED}")
         _write(look, images, choices)
 
 

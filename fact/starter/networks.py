@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fact.networks.layers import run_until
+from fact.networks.layers import capture, run_until, to_positions
 from fact.networks.network import Network, match_classes
 from fact.networks.standard import resized
 from fact.sae.formats import FORMATS
@@ -210,22 +210,41 @@ def _explained(sae: SAE, network: Network, look: FolderLook, layers: list[str]) 
 def last_map(network: Network, look: FolderLook) -> str:
     """Return the name of the last layer that puts out a map of features, or tokens, of an image.
 
+    Of a network that answers by a class token, tokens of the last encoder matter for nothing but
+    that one: it is the encoder before.
+
     Raises
     ------
     ValueError
         If there is none.
     """
     pixels = look.images.read(look.images.ids(look.test)[:1], network.geometry)
+    encoded = network.encode(pixels)
     with torch.no_grad():
-        n_logits = network.logits(network.encode(pixels)).shape[1]
-    names = [
-        output.layer
+        n_logits = network.logits(encoded).shape[1]
+    maps = [
+        output
         for output in outputs_of(network, look)
         if output.is_map(LEAST_SIDE) and output.has_weights and output.channels != n_logits
     ]
-    if not names:  # maps of logits are none of features
+    if not maps:  # maps of logits are none of features
         raise ValueError("no layer puts out a map of features; name one by --layer")
-    return names[-1]
+    last = maps[-1]
+    if last.is_of_tokens and not matters(network, last.layer, encoded):
+        for before in reversed(maps):
+            is_whole = next(network.module.get_submodule(before.layer).children(), None) is not None
+            if is_whole and before.shape == last.shape and matters(network, before.layer, encoded):
+                return before.layer
+    return last.layer
+
+
+def matters(network: Network, layer: str, encoded: Tensor) -> bool:
+    """Return whether a logit hangs on what a layer puts out at most of its positions."""
+    module, module_mode = network.module, network.explanation_mode()
+    with torch.enable_grad(), module_mode, capture(module, layer, leaf=True) as captured:
+        logits = network.logits(encoded)
+        (gradient,) = torch.autograd.grad(logits.max(), captured.output)
+    return bool((to_positions(gradient) != 0).any(dim=-1).float().mean() > 0.5)
 
 
 @dataclass(frozen=True)
@@ -250,6 +269,11 @@ class LayerOutput:
     def channels(self) -> int:
         """Its channels."""
         return self.shape[1 if len(self.shape) == 4 else 2]
+
+    @property
+    def is_of_tokens(self) -> bool:
+        """Whether it puts out tokens, rather than a map."""
+        return len(self.shape) == 3
 
     def is_map(self, side: int) -> bool:
         """Whether it has so many positions along a side, at least."""

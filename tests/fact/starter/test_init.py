@@ -5,17 +5,22 @@ from __future__ import annotations
 import csv
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import save_file
 
 import fact
+from fact.data.images import Geometry
 from fact.kinds import NetworkFile, PythonNetwork
+from fact.networks.config import ClassifierConfig
+from fact.networks.standard import small_standard
 from fact.starter import command, networks
 from fact.starter.chain import OURS, Choices, chain_text, sae_settings
 from fact.starter.command import init
@@ -251,9 +256,9 @@ def test_a_flat_folder_has_no_classes_and_words_of_ones_own(flat: Path) -> None:
     assert images.classes == ("all",)
     assert {split: len(images.ids(split)) for split in images.splits} == {"train": 30, "test": 20}
     (flat / "experiments.toml").unlink()
-    declared(
-        "--images", "stamps/plants/trees", *network, "--words", "fur", "--words-model", "ViT-B-32"
-    )
+    words = ("--words", "fur", "--words-model", "ViT-B-32")
+    told = begun("--images", "stamps/plants/trees", "--layout", "flat", *network, *words)
+    assert "Before it runs, [networks.image-text] needs more" in told.output
     assert "add scale and shift" in (flat / "experiments.toml").read_text()
 
 
@@ -364,6 +369,26 @@ def test_a_network_of_timm_by_name_and_file(flat: Path) -> None:
     found = declared("--images", "stamps", "--network", "timm:resnet10t:theirs.safetensors")
     own = {"kind": "timm", "architecture": "resnet10t", "file": "theirs.safetensors"}
     assert found["networks"]["network"] == own
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layer"),
+    [  # a class token answers, or the mean of all
+        ("torchvision-vit", "encoder.layers.encoder_layer_1"),
+        ("standard-vit", "transformer"),
+    ],
+)
+def test_the_layer_of_a_vit_is_the_last_whose_tokens_all_matter(
+    here: Path, architecture: str, layer: str
+) -> None:
+    sizes = {"patch_size": 4, "dim": 16, "depth": 3, "heads": 2}
+    config = ClassifierConfig(architecture=architecture, **sizes)
+    network = small_standard(config, ["a", "b"], 32)
+    network = replace(network, geometry=Geometry(36, 32))
+    for part in network.module.modules():  # torchvision's begin with a head of zeros
+        if isinstance(part, torch.nn.Linear) and not part.weight.any():
+            part.reset_parameters()
+    assert networks.last_map(network, look_at(here / "stamps")) == layer
 
 
 @pytest.mark.parametrize("kind", ["bcos", "timm", "torchvision"])

@@ -26,7 +26,7 @@ from evals.kernels.columns import (
     replace,
 )
 from evals.kernels.indicators import Indicators
-from evals.kernels.moments import DESCRIBED_AT_ONCE, Description, cross_moments, sample_moments
+from evals.kernels.moments import DESCRIBED_AT_ONCE, Description, cross_moments, sample_moments, thin_moments
 from evals.kernels.ranking import (
     SMALL_INPUTS,
     Ranking,
@@ -438,19 +438,18 @@ class BlockStatistics:
     @kept
     def top_and_random(self, seed: int, drawing: Drawing = DRAWING) -> DrawnInputs:
         """Inputs drawn from those where a neuron is strongest, and from all."""
-        _, lengths = self._activity(drawing.share)
-        labels = self._concepts.scaled[0].columns
-        return DrawnInputs(self._block, labels, self._drawn(seed, drawing), lengths == 0)
+        return DrawnInputs(self._drawn(seed, drawing), self._concepts.scaled[0].columns)
 
     @kept
-    def _drawn(self, seed: int, drawing: Drawing) -> list[np.ndarray]:
+    def _drawn(self, seed: int, drawing: Drawing) -> Drawn:
         ranking, lengths = self._activity(drawing.share)
-        return [
+        inputs = [
             self._sampler.draw(
                 self._first + j, ranking.inputs[start : start + length], seed, drawing.size
             )
             for j, (start, length) in enumerate(zip(ranking.starts, lengths, strict=False))
         ]
+        return Drawn(self._block, inputs, lengths == 0)
 
     def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
         """Call a function of activations (input, neuron) and labels (input, concept)."""
@@ -479,43 +478,77 @@ def _sum_logarithms(concepts: PreparedLabels, active: Indicators) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class DrawnInputs:
-    """A few inputs of each neuron of a block.
+class Drawn:
+    """A few inputs of each neuron of a block, and what it has there.
 
     Attributes
     ----------
     block : Block
         (input, neuron) activations.
-    labels : Columns
-        (input, concept), of the same inputs.
-    drawn : sequence of ndarray
+    inputs : sequence of ndarray
         Indices of the inputs of each neuron.
     is_silent : ndarray
         (neuron,) whether nothing could be drawn from the top, so that nothing is defined.
     """
 
     block: Block
-    labels: Columns
-    drawn: Sequence[np.ndarray]
+    inputs: Sequence[np.ndarray]
     is_silent: np.ndarray
+
+    @cached_property
+    def values(self) -> list[np.ndarray]:
+        """Activations (drawn, 1) of each neuron, none tiny or huge."""
+        return [bring_to_range(own)[0] for own in self._columns]
+
+    @cached_property
+    def ranks(self) -> list[np.ndarray]:
+        """Midranks of the activations of each neuron, likewise."""
+        return [midranks(own) for own in self._columns]
+
+    @property
+    def _columns(self) -> list[np.ndarray]:
+        return [
+            read_column(self.block, j)[own, None].astype(np.float64)
+            for j, own in enumerate(self.inputs)
+        ]
+
+
+@dataclass(frozen=True)
+class DrawnInputs:
+    """A few inputs of each neuron of a block.
+
+    Attributes
+    ----------
+    drawn : Drawn
+        Which, and the activations there.
+    labels : Columns
+        (input, concept), of all inputs.
+    """
+
+    drawn: Drawn
+    labels: Columns
 
     @cached_property
     def moments(self) -> Moments:
         """Means, deviations and inner products."""
-        return self._stack(lambda values: values)
+        return self._moments(self.drawn.values, ranked=False)
 
     @cached_property
     def rank_moments(self) -> Moments:
         """Means, deviations and inner products of midranks among the drawn inputs."""
-        return self._stack(midranks)
+        return self._moments(self.drawn.ranks, ranked=True)
 
-    def _stack(self, prepare: Callable[[np.ndarray], np.ndarray]) -> Moments:
+    def _moments(self, activations: Sequence[np.ndarray], *, ranked: bool) -> Moments:
+        inputs = self.drawn.inputs
+        if self.labels.is_sparse:
+            return thin_moments(activations, inputs, self.labels.by_input, ranked).without(
+                self.drawn.is_silent
+            )
         parts = []
-        for j, inputs in enumerate(self.drawn):
-            column = read_column(self.block, j)[inputs, None].astype(np.float64)
-            activations, _ = bring_to_range(prepare(column))
-            parts.append(sample_moments(activations, prepare(self.labels.rows(inputs))))
-        return Moments.stack(parts, undefined=self.is_silent)
+        for own, drawn in zip(activations, inputs, strict=True):
+            labels = self.labels.rows(drawn)
+            parts.append(sample_moments(own, midranks(labels) if ranked else labels))
+        return Moments.stack(parts).without(self.drawn.is_silent)
 
 
 def map_statistics(

@@ -134,11 +134,12 @@ class Columns:
 
     def rows(self, inputs: np.ndarray) -> np.ndarray:
         """Return some inputs of all columns, dense float64 (input, column)."""
-        rows = (self._by_input if self.is_sparse else self._source)[inputs]
+        rows = (self.by_input if self.is_sparse else self._source)[inputs]
         return np.asarray(rows.toarray() if self.is_sparse else rows, dtype=np.float64)
 
     @cached_property
-    def _by_input(self) -> sparse.csr_array:
+    def by_input(self) -> sparse.csr_array:
+        """What is not 0 of sparse columns, by inputs."""
         return sparse.csr_array(self._source)
 
     def slab(self, start: int, stop: int) -> np.ndarray:

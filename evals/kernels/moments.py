@@ -18,6 +18,7 @@ from scipy import sparse
 
 from evals.kernels.columns import Block, Columns
 from evals.kernels.indicators import Indicators
+from evals.kernels.ranking import rank_rows
 from evals.kernels.statistics import Moments
 from evals.kernels.sums import PRODUCT_INPUTS, Rows, Space, sum_true
 
@@ -156,6 +157,40 @@ def sample_moments(activations: np.ndarray, labels: np.ndarray) -> Moments:
     return Moments(*columns)
 
 
+def thin_moments(
+    activations: Sequence[np.ndarray],
+    inputs: Sequence[np.ndarray],
+    labels: sparse.csr_array,
+    ranked: bool,
+) -> Moments:
+    """Return the moments (neuron, concept) of a few inputs of each neuron, of labels mostly 0.
+
+    They are those of :func:`sample_moments`; of all concepts that are 0 at a neuron's inputs, one
+    is looked at.
+
+    Parameters
+    ----------
+    activations, inputs : sequence of ndarray
+        Of each neuron (drawn, 1) in float64, and the indices of the inputs (drawn,).
+    labels : sparse.csr_array
+        (input, concept).
+    ranked : bool
+        Whether a concept's midranks among a neuron's inputs stand for its labels.
+    """
+    columns = np.empty((6, len(inputs), labels.shape[1]))
+    _describe_thin(
+        np.concatenate(activations)[:, 0],
+        np.concatenate(inputs),
+        np.cumsum([0, *map(len, inputs)]),
+        labels.indptr,
+        labels.indices,
+        labels.data.astype(np.float64, copy=False),
+        ranked,
+        columns,
+    )
+    return Moments(*columns)
+
+
 def _from_units(values: np.ndarray, neurons: Description, concepts: Description) -> np.ndarray:
     return np.asarray(np.ldexp(values, neurons.exponent[:, None] + concepts.exponent))
 
@@ -287,6 +322,40 @@ def _describe_few(activations, labels, columns):  # type: ignore[no-untyped-def]
         columns[2, j] = math.ldexp(math.sqrt(_dot_few(c, c) / n_inputs), label_exponent)
         columns[3, j] = _dot_few(activations, labels[j])
         columns[5, j] = math.sqrt(_dot_few(labels[j], labels[j]))
+
+
+@njit(nogil=True, cache=True)
+def _describe_thin(  # type: ignore[no-untyped-def]
+    activations, inputs, starts, row_starts, row_columns, row_values, ranked, columns
+):
+    """Fill in `Moments` (6, neuron, concept): of each neuron by concepts that are not all 0."""
+    place = np.full(columns.shape[2], -1)
+    for neuron in range(starts.size - 1):
+        own = activations[starts[neuron] : starts[neuron + 1]]
+        drawn = inputs[starts[neuron] : starts[neuron + 1]]
+        n_stored = 0
+        for i in drawn:
+            n_stored += row_starts[i + 1] - row_starts[i]
+        there, n_there = np.empty(n_stored, np.int64), 0
+        few = np.zeros((n_stored + 1, own.size))  # the last one that is used is 0 everywhere
+        for i in range(own.size):
+            for k in range(row_starts[drawn[i]], row_starts[drawn[i] + 1]):
+                concept = row_columns[k]
+                if place[concept] < 0:
+                    place[concept] = n_there
+                    there[n_there] = concept
+                    n_there += 1
+                few[place[concept], i] = row_values[k]
+        few = few[: n_there + 1]
+        if ranked:
+            rank_rows(few)
+        found = np.empty((6, n_there + 1))
+        _describe_few(own, few, found)
+        for which in range(6):
+            columns[which, neuron, :] = found[which, n_there]
+            for k in range(n_there):
+                columns[which, neuron, there[k]] = found[which, k]
+        place[there[:n_there]] = -1
 
 
 @njit(nogil=True, cache=True)

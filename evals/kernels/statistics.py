@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
@@ -210,16 +210,24 @@ class Moments:
     exponent: np.ndarray | int = 0
 
     @classmethod
-    def stack(cls, parts: Sequence[Moments], undefined: np.ndarray) -> Moments:
-        """Put the moments of single neurons (concept,) together, NaN where undefined (neuron,)."""
-        joined = {
-            field.name: np.stack([getattr(part, field.name) for part in parts])
-            for field in fields(cls)
-            if field.name != "exponent"  # samples are compared with each other alone
+    def stack(cls, parts: Sequence[Moments]) -> Moments:
+        """Put the moments of single neurons (concept,) together."""
+        return cls(
+            **{
+                field.name: np.stack([getattr(part, field.name) for part in parts])
+                for field in fields(cls)
+                if field.name != "exponent"  # samples are compared with each other alone
+            }
+        )
+
+    def without(self, undefined: np.ndarray) -> Moments:
+        """Return arrays (neuron, concept) with NaN where undefined (neuron,)."""
+        held = {
+            field.name: np.where(undefined[:, None], np.nan, getattr(self, field.name))
+            for field in fields(self)
+            if field.name != "exponent"
         }
-        for values in joined.values():
-            values[undefined] = np.nan
-        return cls(**joined)
+        return replace(self, **held)
 
 
 class Sample(Protocol):

@@ -120,6 +120,8 @@ class DrawnStatistics:
         """
         other = type(self)(self._activations, labels, self._weights)
         other._active, other._draws = self._active, self._draws
+        known = vars(self)
+        vars(other).update({k: known[k] for k in ("_by_activation", "_reached") if k in known})
         return other
 
     @classmethod
@@ -127,7 +129,7 @@ class DrawnStatistics:
         """Return the statistics of inputs (input,) that were each drawn some times.
 
         Inputs with activation and label 0 stand together in one cell, so that sparse pairs cost
-        little.
+        little. Where no activation is 0, `relabelled` gives those of other labels.
         """
         kept = np.flatnonzero((activations != 0) | (labels != 0))
         if len(kept) == len(activations):
@@ -173,7 +175,7 @@ class DrawnStatistics:
             return np.full(len(self._total), np.count_nonzero(values == 1))
         tops = {total: count_top(alpha, int(total)) for total in set(self._total.tolist())}
         top = np.array([tops[total] for total in self._total.tolist()], dtype=np.float64)
-        cutoff = (self._reached >= top).argmax(axis=0)
+        cutoff = _first_reaching(self._reached, top)
         reached = np.take_along_axis(self._reached, cutoff[None], axis=0)[0]
         at_end = (values[cutoff] == 0) | (reached == self._total)
         return np.asarray(np.where(at_end, cutoff, cutoff + 1))
@@ -218,23 +220,19 @@ class DrawnStatistics:
         )
 
     def _deviation(self, square: np.ndarray, mean: np.ndarray, groups: _Groups) -> np.ndarray:
-        is_drawn, group = self._weights > 0, groups.of_cell
-        is_varied = is_drawn & (group[:, None] != group[is_drawn.argmax(axis=0)])
-        return np.where(~is_varied.any(axis=0), 0, np.sqrt(np.maximum(square - mean**2, 0)))
+        is_varied = _find_varied(self._weights, groups.of_cell)
+        return np.where(is_varied, np.sqrt(np.maximum(square - mean**2, 0)), 0)
 
     @cached_property
     def rank_moments(self) -> Moments:
         """Means, deviations and inner products of midranks, doubled and centred."""
-        w, total = self._weights, self._total
-        ranks = []
-        for groups in (self._by_activation, self._by_label):
-            reached = groups.cumulate(w)
+        w, total, ranks = self._weights, self._total, []
+        for reached in (self._reached, self._by_label.cumulate(w)):
             doubled = total - reached
             doubled[1:] -= reached[:-1]
-            ranks.append(doubled[groups.of_cell])
-        a, c = ranks
-        squares = np.sum(w * a * a, axis=0), np.sum(w * c * c, axis=0)
-        inner = np.sum(w * a * c, axis=0)
+            ranks.append(doubled)
+        of_cell = self._by_activation.of_cell, self._by_label.of_cell
+        *squares, inner = _sum_products(w, *of_cell, *ranks)
         norms = np.sqrt(squares[0]), np.sqrt(squares[1])
         roots = np.sqrt(total)
         return Moments(inner / total, norms[0] / roots, norms[1] / roots, inner, *norms)
@@ -273,8 +271,10 @@ class DrawnStatistics:
             held.astype(np.int64) for held in (self._weights, self._activity(drawing.share))
         )
         generator = np.random.default_rng(seed)
-        drawn = _draw(top, drawing.size, generator) + _draw(weights, drawing.size, generator)
-        return np.where(top.any(axis=0), drawn, np.nan)
+        drawn = _draw(top, drawing.size, generator)
+        drawn += _draw(weights, drawing.size, generator)
+        drawn[:, ~top.any(axis=0)] = np.nan
+        return drawn
 
     @kept
     def _detect_active(self, alpha: float | None) -> tuple[np.ndarray, np.ndarray]:
@@ -326,7 +326,7 @@ def _only_number(returned: Any) -> float:
 
 def _draw(weights: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
     """Draw inputs without replacement in each draw: their number in each cell (cell, draw)."""
-    drawn = np.empty(weights.shape, dtype=np.float64)
+    drawn = np.zeros(weights.shape)
     left = weights.sum(axis=0)
     sizes = np.minimum(size, left)
     if len(weights) <= FEW_CELLS:  # cell by cell, given what those before have taken
@@ -335,12 +335,67 @@ def _draw(weights: np.ndarray, size: int, generator: np.random.Generator) -> np.
             drawn[cell] = taken = generator.hypergeometric(here, left, sizes)
             sizes = sizes - taken
         return drawn
-    for draw, column in enumerate(weights.T):  # inputs in a row, of which some are drawn
-        ends = np.cumsum(column)
+    cells = np.flatnonzero(weights.any(axis=1))
+    in_a_row = np.cumsum(np.ascontiguousarray(weights[cells].T), axis=1)
+    places = []
+    for draw in np.flatnonzero(sizes):  # inputs in a row, of which some are drawn
+        ends = in_a_row[draw]
         indices = generator.choice(ends[-1], sizes[draw], replace=False, shuffle=False)
-        cells = np.searchsorted(ends, indices, side="right")
-        drawn[:, draw] = np.bincount(cells, minlength=len(column))
+        taken = cells[np.searchsorted(ends, indices, side="right")]
+        places.append(taken * weights.shape[1] + draw)
+    if places:
+        np.add.at(drawn.reshape(-1), np.concatenate(places), 1)
     return drawn
+
+
+@njit(nogil=True, cache=True)
+def _first_reaching(reached, least):  # type: ignore[no-untyped-def]
+    """Return the first group of each draw down to which its weight (group, draw) is at least so."""
+    found = np.empty(least.size, np.int64)
+    for draw in range(least.size):
+        low, high = 0, reached.shape[0] - 1
+        while low < high:
+            middle = (low + high) // 2
+            if reached[middle, draw] >= least[draw]:
+                high = middle
+            else:
+                low = middle + 1
+        found[draw] = low
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _find_varied(weights, of_cell):  # type: ignore[no-untyped-def]
+    """Return in which draws cells of more than one group have weight."""
+    first = np.full(weights.shape[1], -1)
+    is_varied = np.zeros(weights.shape[1], np.bool_)
+    left = weights.shape[1]
+    for cell in range(weights.shape[0]):
+        if not left:
+            break
+        for draw in range(weights.shape[1]):
+            if is_varied[draw] or not weights[cell, draw] > 0:
+                continue
+            if first[draw] < 0:
+                first[draw] = of_cell[cell]
+            elif first[draw] != of_cell[cell]:
+                is_varied[draw] = True
+                left -= 1
+    return is_varied
+
+
+@njit(nogil=True, cache=True)
+def _sum_products(weights, of_cell, other_of_cell, ranks, others):  # type: ignore[no-untyped-def]
+    """Return sums (3, draw) of weighted squares and products of ranks (group, draw) of cells."""
+    sums = np.zeros((3, weights.shape[1]))
+    for cell in range(weights.shape[0]):
+        own, other = ranks[of_cell[cell]], others[other_of_cell[cell]]
+        for draw in range(weights.shape[1]):
+            of_own, of_other = weights[cell, draw] * own[draw], weights[cell, draw] * other[draw]
+            sums[0, draw] += of_own * own[draw]
+            sums[1, draw] += of_other * other[draw]
+            sums[2, draw] += of_own * other[draw]
+    return sums
 
 
 @njit(nogil=True, cache=True)

@@ -543,9 +543,9 @@ class Namer:
         def work(concepts: slice) -> int:
             block = presence.block(concepts.start, concepts.stop)
             for j, concept in enumerate(range(concepts.start, concepts.stop)):
+                of = _relabelling(read_column(block, j), draws)
                 for label in set(names[concept].tolist()) - {-1}:
-                    pair = read_column(block, j), read_column(labels.block(label, label + 1), 0)
-                    statistics = DrawnStatistics.of_draws(*pair, draws)
+                    statistics = of(read_column(labels.block(label, label + 1), 0))
                     for m in np.flatnonzero(names[concept] == label):
                         scores = self.rows[int(m)].evaluate(statistics, options.parameters)
                         intervals[:, concept, m] = _quantiles(scores, [tail, 1 - tail])
@@ -683,6 +683,15 @@ def _require_exchangeable(halves: Sequence[np.ndarray], level: float) -> None:
         f"of the two halves can: too few for a test against chance. {remedy}, or make no "
         "permutations (n_permutations = 0)"
     )
+
+
+def _relabelling(
+    activations: np.ndarray, draws: Draws
+) -> Callable[[np.ndarray], DrawnStatistics]:
+    """Return what gives the statistics of activations (input,) and labels, drawn anew."""
+    if not activations.all():
+        return lambda labels: DrawnStatistics.of_draws(activations, labels, draws)
+    return DrawnStatistics.of_draws(activations, activations, draws).relabelled
 
 
 def _rarer(labels: PreparedLabels) -> np.ndarray:

@@ -26,7 +26,13 @@ from evals.kernels.columns import (
     replace,
 )
 from evals.kernels.indicators import Indicators
-from evals.kernels.moments import DESCRIBED_AT_ONCE, Description, cross_moments, sample_moments, thin_moments
+from evals.kernels.moments import (
+    DESCRIBED_AT_ONCE,
+    Description,
+    cross_moments,
+    sample_moments,
+    thin_moments,
+)
 from evals.kernels.ranking import (
     SMALL_INPUTS,
     Ranking,

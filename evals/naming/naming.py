@@ -685,9 +685,7 @@ def _require_exchangeable(halves: Sequence[np.ndarray], level: float) -> None:
     )
 
 
-def _relabelling(
-    activations: np.ndarray, draws: Draws
-) -> Callable[[np.ndarray], DrawnStatistics]:
+def _relabelling(activations: np.ndarray, draws: Draws) -> Callable[[np.ndarray], DrawnStatistics]:
     """Return what gives the statistics of activations (input,) and labels, drawn anew."""
     if not activations.all():
         return lambda labels: DrawnStatistics.of_draws(activations, labels, draws)

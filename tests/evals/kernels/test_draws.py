@@ -114,3 +114,19 @@ def test_draws_from_cells_are_hypergeometric(few_cells, monkeypatch):
     # 25 of 40 that hold 30, and 25 of 100 that hold 30: variances of two such draws
     variance = 25 * 0.75 * 0.25 * 15 / 39 + 25 * 0.3 * 0.7 * 75 / 99
     assert drawn[0].var() == pytest.approx(variance, rel=0.1)
+
+
+@pytest.mark.parametrize("n_inputs", [40, 200])
+def test_other_labels_of_the_same_draws_are_those_of_a_pair_of_its_own(n_inputs):
+    rng = np.random.default_rng(3)
+    draws = Draws.bootstrap(n_inputs, 6, rng)
+    activations = rng.integers(1, 30, n_inputs) / 7
+    first = DrawnStatistics.of_draws(activations, rng.random(n_inputs), draws)
+    for name in (*METRICS, *SAMPLES):
+        row, labels = evals.find_metric(name), (rng.random(n_inputs) < 0.3).astype(float)
+        row.evaluate(first, Parameters(alpha=0.1))  # what is known of activations is kept
+        alone = DrawnStatistics.of_draws(activations, labels, draws)
+        got, expected = (
+            row.evaluate(own, Parameters(alpha=0.1)) for own in (first.relabelled(labels), alone)
+        )
+        np.testing.assert_array_equal(got, expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +13,8 @@ from scipy import sparse
 
 import evals
 from evals.kernels.columns import Columns
-from evals.kernels.moments import Description, cross_moments
+from evals.kernels.moments import Description, cross_moments, sample_moments, thin_moments
+from evals.kernels.ranking import midranks
 from tests.evals import oracles
 
 
@@ -97,3 +99,21 @@ def test_deviations_and_norms_in_units_of_the_data():
         np.testing.assert_allclose(m.label_norm, np.linalg.norm(concepts, axis=0), rtol=1e-14)
         centred = neurons - neurons.mean(axis=0)
         np.testing.assert_allclose(m.covariance, centred.T @ concepts / 300, rtol=1e-11)
+
+
+@pytest.mark.parametrize("kind", [bool, np.float32, np.float64])
+@pytest.mark.parametrize("ranked", [False, True])
+def test_few_inputs_of_labels_mostly_0_have_the_moments_of_all_labels(kind, ranked):
+    rng = np.random.default_rng(2)
+    labels = ((rng.random((300, 40)) < 0.03) * rng.choice([0.25, 0.5, 1.0], (300, 40))).astype(kind)
+    inputs = [rng.integers(0, 300, rng.integers(1, 60)) for _ in range(20)]
+    neurons = [rng.normal(size=(len(own), 1)) for own in inputs]
+    neurons = [midranks(own) for own in neurons] if ranked else neurons
+    found = thin_moments(neurons, inputs, sparse.csr_array(labels), ranked)
+    for j, (own, drawn) in enumerate(zip(neurons, inputs, strict=True)):
+        there = labels[drawn].astype(float)
+        expected = sample_moments(own, midranks(there) if ranked else there)
+        for field in fields(expected):
+            if field.name != "exponent":
+                got = getattr(found, field.name)[j]
+                np.testing.assert_array_equal(got, getattr(expected, field.name))

@@ -194,7 +194,11 @@ def select_inputs(labels: xr.DataArray, inputs: Sequence[str] | np.ndarray) -> x
     indices = index.get_indexer(inputs)
     if (indices < 0).any():
         missing = np.asarray(inputs)[indices < 0]
-        raise AlignmentError(f"labels lack {counted(len(missing), 'input')}: {quote_some(missing)}")
+        told = f"labels lack {counted(len(missing), 'input')}: {quote_some(missing)}"
+        others = index.difference(pd.Index(np.asarray(inputs)), sort=False)
+        if len(others):
+            told += f"; they have {counted(len(others), 'other')}: {quote_some(others)}"
+        raise AlignmentError(told)
     return labels.isel(input=indices)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -457,7 +458,8 @@ def _named(
         )
     if any(inputs) and (repeated := n_inputs - len(set(inputs))):
         raise ArrayFileError(
-            f"{counted(repeated, 'name of an input repeats', 'names of inputs repeat')} others"
+            f"{counted(repeated, 'name of an input repeats', 'names of inputs repeat')} others: "
+            f"{_repeated(inputs)}"
         )
     right = _texts(arrays, ("right_concept",), n_columns) or ("",) * n_columns
     counter = f"{inputs[0]} to {inputs[-1]}" if _is_count(inputs) else ""
@@ -488,6 +490,12 @@ def _trained(arrays: Mapping[str, Any]) -> tuple[str, ...] | None:
     if "trained" not in arrays:
         return None
     return tuple(sorted({str(value) for value in np.ravel(np.asarray(arrays["trained"]))}))
+
+
+def _repeated(names: Sequence[str]) -> str:
+    """Return the first three names that stand more than once."""
+    often = [repr(name) for name, count in Counter(names).items() if count > 1]
+    return ", ".join(often[:3]) + (", …" if len(often) > 3 else "")
 
 
 def _texts(arrays: Mapping[str, Any], known: Sequence[str], count: int) -> tuple[str, ...]:

@@ -395,6 +395,16 @@ def test_a_split_and_another_variable(inputs, tmp_path):
         score_explanations.stage(score_explanations.Config(variable="presense"), inputs, run)
 
 
+def test_names_that_are_spelt_otherwise_stand_beside_what_is_missing(inputs, tmp_path):
+    _, labels = make_datasets()
+    spelt = labels.assign_coords(input=[f"{name}.png" for name in labels["input"].values])
+    inputs["labels"] = FakeInput.of(spelt, tmp_path / "x")
+    with pytest.raises(ValueError, match=r"'test/00000', .*; they have \d+ others: '.*\.png'"):
+        score_explanations.stage(
+            score_explanations.Config(), inputs, FakeRun(tmp_path, schemas.SCORES)
+        )
+
+
 def test_an_input_without_labels_is_an_error(inputs, tmp_path):
     _, labels = make_datasets()
     inputs["labels"] = FakeInput.of(labels.sel(input=labels.input != "test/00007"), tmp_path / "x")

@@ -171,7 +171,7 @@ def test_names_may_be_those_of_a_list(tmp_path: Path) -> None:
         ({"a": VALUES, "b": VALUES}, "got 'a', 'b'"),
         ({"a": VALUES[0]}, "got none"),
         ({"a": VALUES, "image": INPUTS[:3]}, "'image' has 3 entries; expected 7"),
-        ({"a": VALUES, "image": ["x"] * 7}, "6 names of inputs repeat others"),
+        ({"a": VALUES, "image": ["x"] * 7}, "6 names of inputs repeat others: 'x'"),
         ({"a": VALUES, "image": [*INPUTS[:5], "", ""]}, "2 of 7 inputs have no name"),
         ({"a": VALUES, "name": ["x", "y"]}, "'name' has 2 entries; expected 3"),
         ({"a": np.array([[{}]], dtype=object)}, "cannot be read"),

@@ -186,7 +186,7 @@ config = { train_split = "val", test_split = "val", resize = 8, crop = 8 }
         "which is taken (for network)",
         "[datasets.pictures] has images of 2 sizes (y, x), as (8, 12) and (12, 8): resize = 64, "
         "crop = 64 (pixels) in `config` brings them to one (for network)",
-        "[datasets.again] again.csv: 1 name of an input repeats others (for of-again)",
+        "[datasets.again] again.csv: 1 name of an input repeats others: 'a' (for of-again)",
         "[datasets.gap] 1 value is not finite, of inputs 0 and on (for of-gap)",
     ]
 

@@ -14,6 +14,7 @@ from dashboards.views.results import answers, fidelity, names, sanity, stability
 from dashboards.views.results.view import Setting
 from dashboards.views.sections import RESULTS
 from evals.metrics.registered import list_metrics
+from evals.metrics.tolerance import FAULTY
 from evals.sanity.protocol import FAILS, NOT_RUN, PASSES, UNDECIDED
 from tests.dashboards import fabricate, fabricate_results
 from tests.dashboards.fabricate_results import METRICS
@@ -73,6 +74,10 @@ def test_a_sanity_check_counts_verdicts_and_says_what_was_run() -> None:
         "2 of 5 metrics pass the sanity checks (theoretical and experimental); 1 fails, 1 is "
         "undecided, within sampling error, 1 was not checked."
     )
+    failed = checked(PASSES, NOT_RUN, NOT_RUN).assign_coords(metric=["iou", "mine", "yours"])
+    told = answers.sanity(failed.assign_attrs({FAULTY: "mine: ValueError: no\nyours: None"}))
+    first = "1 of 3 metrics passes the sanity checks (theoretical); 2 failed themselves."
+    assert told.startswith(first)
     told = answers.sanity(checked(FAILS, FAILS, UNDECIDED))
     assert told.startswith("No metric of 3 passes the sanity checks (theoretical); 2 fail")
     assert told.endswith("On real neurons none was checked here.")

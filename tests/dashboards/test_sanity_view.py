@@ -11,6 +11,7 @@ from dashboards.views.results import sanity
 from evals.metrics import table as metrics_table
 from evals.metrics.registered import list_metrics
 from evals.metrics.table import metric
+from evals.metrics.tolerance import FAULTY
 from tests.dashboards import fabricate_results
 from tests.dashboards.fabricate_results import METRICS
 
@@ -117,6 +118,22 @@ def test_settings_are_compared_by_verdict() -> None:
     frame = tables(sanity.VIEW.parts({"a": one, "b": other}))["Verdicts, setting by setting"]
     assert frame["metric"].tolist() == ["iou", "cosine", METRICS[2], "recall"]
     assert frame["b"].tolist() == ["✗ fails", "– not run", "– not run", "✓ passes"]
+
+
+def test_one_that_failed_itself_has_no_verdict() -> None:
+    own = fabricate_results.sanity()
+    verdicts = own["passed"].where(own["metric"] != "recall", "").astype(str)
+    own = own.assign(passed=verdicts).assign_attrs({FAULTY: "recall: ZeroDivisionError: division"})
+    parts = sanity.VIEW.parts({"a": own})
+    frame = tables(parts)["Verdicts"].set_index("metric")
+    assert frame.loc["recall", "verdict"] == "– no verdict"
+    notes = [part.text for part in parts if isinstance(part, Note)]
+    assert any("recall: ZeroDivisionError" in note for note in notes)
+    both = tables(sanity.VIEW.parts({"a": own, "b": own}))["Verdicts, setting by setting"]
+    assert both["metric"].tolist()[-1] == "recall"
+    assert (
+        sanity.metric_frame({"a": own}).set_index("metric")["verdict"]["recall"] == "– no verdict"
+    )
 
 
 def test_the_table_of_metrics_holds_a_strangers(monkeypatch: pytest.MonkeyPatch) -> None:

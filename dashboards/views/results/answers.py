@@ -10,6 +10,7 @@ import xarray as xr
 
 from dashboards.views.parts.measured import commonest_of, of_images, split_of
 from dashboards.views.parts.text import number_text, share_text
+from evals.metrics.tolerance import faulty_names
 from evals.naming.verdicts import ABOVE, AT_CHANCE, UNDECIDED, UNTESTED, chance_of
 from evals.sanity.protocol import DECISIVE, FAILS, FORMS, PASSES, THEORETICAL
 from evals.sanity.protocol import UNDECIDED as OPEN
@@ -48,8 +49,9 @@ def _brackets(*words: str) -> str:
 
 def sanity(own: xr.Dataset) -> str:
     """Return how many metrics pass their checks, by which of them, and which decide nothing."""
-    verdicts = own["passed"].values.astype(str).tolist()
-    n_metrics, counts = len(verdicts), {v: verdicts.count(v) for v in (PASSES, FAILS, OPEN)}
+    failed = own["metric"].isin(list(faulty_names(own.attrs))).values
+    verdicts = own["passed"].values[~failed].astype(str).tolist()
+    n_metrics, counts = len(failed), {v: verdicts.count(v) for v in (PASSES, FAILS, OPEN)}
     known = own["form"].values.astype(str)
     ran = [f for f in known if own["decrease_accuracy"].sel(form=f).notnull().any()]
     forms = [form for form in DECISIVE if form in ran]
@@ -62,7 +64,9 @@ def sanity(own: xr.Dataset) -> str:
     rest = [f"{counts[FAILS]} {verb(counts[FAILS], 'fails', 'fail')}"] if counts[FAILS] else []
     is_open = f"{counts[OPEN]} {verb(counts[OPEN], 'is', 'are')} undecided, within sampling error"
     rest += [is_open] if counts[OPEN] else []
-    n_unrun = n_metrics - sum(counts.values())
+    n_failed = int(failed.sum())
+    rest += [f"{n_failed} failed {verb(n_failed, 'itself', 'themselves')}"] if n_failed else []
+    n_unrun = len(verdicts) - sum(counts.values())
     rest += [f"{n_unrun} {verb(n_unrun, 'was', 'were')} not checked"] if n_unrun else []
     told = f"{first} ({_listed(forms)})"
     told += f"; {', '.join(rest)}" if rest else ""

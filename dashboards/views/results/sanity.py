@@ -16,11 +16,15 @@ from dashboards.views.results.menu import MENU
 from evals.commands import bounds_of
 from evals.metrics.registered import list_metrics
 from evals.metrics.table import Metric
+from evals.metrics.tolerance import faulty_names
 from evals.sanity.protocol import FAILS, NOT_RUN, PASSES, THEORETICAL, UNDECIDED
 from registry.columns import Column, ResultTable
 
 VERDICTS = {PASSES: "✓ passes", UNDECIDED: "? undecided", FAILS: "✗ fails", NOT_RUN: "– not run"}
 """Verdict to what is said of it, in the order of tables."""
+
+NO_VERDICT = "– no verdict"
+"""Of a metric that failed itself, in place of a verdict: nothing was found out about it."""
 
 FORMS = {
     "theoretical": "binary neurons that are their own concept",
@@ -97,7 +101,7 @@ def _of_setting(at: view.Setting) -> pd.DataFrame:
     own = _by_verdict(at.own)
     verdicts = view.texts(own, "passed")
     frame = pd.DataFrame({"y": view.texts(own, "metric"), "x": at.cell, "state": verdicts})
-    return frame.assign(text=verdict_texts(verdicts))
+    return frame.assign(text=passed_texts(own))
 
 
 def verdict_cells(own: xr.Dataset) -> pd.DataFrame:
@@ -110,7 +114,7 @@ def verdict_cells(own: xr.Dataset) -> pd.DataFrame:
         ``text``, which the cell says.
     """
     metrics, verdicts = view.texts(own, "metric"), view.texts(own, "passed")
-    columns = {"verdict": (verdicts, verdict_texts(verdicts))}
+    columns = {"verdict": (verdicts, passed_texts(own))}
     for form in forms_run(own):
         for test in view.texts(own, "test"):
             at = own[["decrease_accuracy", "verdict"]].sel(form=form, test=test)
@@ -138,14 +142,11 @@ def above(settings: Sequence[view.Setting]) -> Iterator[Part]:
 def compared(settings: Sequence[view.Setting]) -> Iterator[Table]:
     """Yield verdicts of several settings side by side."""
     frames = {
-        at.cell: pd.Series(
-            verdict_texts(view.texts(at.own, "passed")), view.texts(at.own, "metric")
-        )
-        for at in settings
+        at.cell: pd.Series(passed_texts(at.own), view.texts(at.own, "metric")) for at in settings
     }
     metrics = view.options_of({at.cell: at.own for at in settings}, "metric")
     frame = pd.DataFrame(frames).reindex(metrics).fillna(VERDICTS[NOT_RUN])
-    rank = {text: index for index, text in enumerate(VERDICTS.values())}
+    rank = {text: index for index, text in enumerate([*VERDICTS.values(), NO_VERDICT])}
     first = frame.columns[0]
     frame = frame.sort_values(first, key=lambda column: column.map(rank), kind="stable")
     frame = frame.rename_axis("metric").reset_index()
@@ -166,8 +167,9 @@ def blocks(at: view.Setting) -> Iterator[Part]:
         note="Percentage of draws or neurons in which the score fell; in parentheses, the paper's. "
         f"✓: at least {_percent(own['required'])}, ✗: fewer, ?: within sampling error. "
         "A metric passes if it passes both tests in the theoretical and, "
-        "where run, the experimental form. –: not run; the semantic form needs neurons of "
-        "classes for extra labels, and of their superclasses for missing ones.",
+        "where run, the experimental form. –: not run, or the metric failed itself; the semantic "
+        "form needs neurons of classes for extra labels, and of their superclasses for missing "
+        "ones.",
         columns={"metric": WIDE},
         in_sight=40,
     )
@@ -189,6 +191,13 @@ def _by_verdict(own: xr.Dataset) -> xr.Dataset:
 def verdict_texts(verdicts: Iterable[object]) -> list[str]:
     """Return verdicts with their signs."""
     return [VERDICTS.get(str(verdict), str(verdict)) for verdict in verdicts]
+
+
+def passed_texts(own: xr.Dataset) -> list[str]:
+    """Return the verdict on each metric (metric,) with its sign; none on one that failed itself."""
+    failed = faulty_names(own.attrs)
+    told = zip(view.texts(own, "metric"), verdict_texts(view.texts(own, "passed")), strict=True)
+    return [NO_VERDICT if metric in failed else text for metric, text in told]
 
 
 def forms_run(own: xr.Dataset) -> list[str]:
@@ -215,7 +224,7 @@ def verdict_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per metric: its verdict, and for each form and test ours (published), in %."""
     columns = {
         "metric": view.texts(own, "metric"),
-        "verdict": verdict_texts(view.texts(own, "passed")),
+        "verdict": passed_texts(own),
     }
     names = ["decrease_accuracy", "published", "verdict"]
     for form in forms_run(own):
@@ -321,7 +330,7 @@ def reasons(own: xr.Dataset) -> list[Part]:
 
 def _detail(at: view.Setting, metric: str) -> Iterator[Part]:
     own = at.own.sel(metric=[metric])
-    yield Heading(f"{metric}: {verdict_texts(view.texts(own, 'passed'))[0]} ({at.cell})")
+    yield Heading(f"{metric}: {passed_texts(own)[0]} ({at.cell})")
     if (known := list_metrics().get(metric)) is not None:
         yield Note(plain(known.description or known.title))
     yield at.table(f"{metric} tests", cell_frame(own), "Its tests", columns=CELLS.columns)
@@ -386,11 +395,11 @@ def plain(text: str) -> str:
 
 def _metric_row(name: str, row: Metric | None, datasets: view.Datasets) -> dict[str, str]:
     verdicts = [
-        str(own["passed"].sel(metric=name).item())
+        passed_texts(own.sel(metric=[name]))[0]
         for own in datasets.values()
         if name in view.texts(own, "metric")
     ]
-    columns = {"metric": name, "verdict": " / ".join(verdict_texts(verdicts)) or VERDICTS[NOT_RUN]}
+    columns = {"metric": name, "verdict": " / ".join(verdicts) or VERDICTS[NOT_RUN]}
     if row is None:
         return columns | {"meaning": "not registered here"}
     return columns | {

@@ -17,6 +17,7 @@ stage = registry.Stage(
     requires=needs_networks,
     refuse=refuse_masks,
     reaches=("images", "network"),
+    aside=True,
 )
 
 if __name__ == "__main__":

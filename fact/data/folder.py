@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -52,6 +53,9 @@ ALL = "all"
 
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
 """Names by which folders are taken for splits."""
+
+_MASKS = re.compile(r" masks \S+| mask names .*$")
+"""Parts of an identity: where masks are, and what they are called, which comes last."""
 
 COCO = Extra("masks", (Package("pycocotools", least="2.0.7", why="masks in COCO's form"),))
 
@@ -479,6 +483,10 @@ class ImageFolder:
         found = {part: registry.content_identity(path) for part, path in paths.items() if path}
         found |= {part: identity(source) or source for part, source in named.items() if source}
         return " ".join(f"{part} {content}" for part, content in found.items())
+
+    def common(self, identity: str) -> str:
+        """Return an identity without masks and their names, which are for localisation alone."""
+        return _MASKS.sub("", identity)
 
     def requires(self) -> Iterator[Requirement]:
         """Yield the package that reads the masks, where one is needed."""

@@ -43,6 +43,8 @@ class Cell:
         Names that the stage had before.
     former_name : str
         Name that the cell had when keys of axes had their first names; "" if it is the same.
+    aside : bool
+        Whether its stage reads of data what others do not.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Cell:
     needs: Mapping[str, str]
     former_stages: tuple[str, ...] = ()
     former_name: str = ""
+    aside: bool = False
 
     @property
     def result_config(self) -> dict[str, Any]:
@@ -195,6 +198,7 @@ def _cells(
             {slot: column[index] for slot, column in zip(slots, filled, strict=True)},
             experiment.former_stages,
             former[index] if former else "",
+            experiment.aside,
         )
 
 

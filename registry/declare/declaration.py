@@ -230,6 +230,7 @@ class _Joiner(DraftReader):
             draft.stage.formerly,
             frozenset(key for cell in draft.cells for key in cell.config),
             draft.parts,
+            draft.stage.aside,
         )
         matrix.check_size(axis.values for axis in experiment.axes)
         if len(self.faults) == before:

@@ -199,6 +199,15 @@ class Resource:
     found: Mapping[str, Any] = field(default_factory=dict)
     terms: Terms = NO_TERMS
 
+    def common(self, identity: str | None) -> str | None:
+        """Return of the identity of its data what every stage reads.
+
+        A kind with parts that few stages read has a method ``common(identity) -> str``, which
+        leaves these out. They enter the fingerprints of stages with ``aside`` alone.
+        """
+        own = getattr(self.settings, "common", None)
+        return identity if own is None or identity is None else str(own(identity))
+
     @property
     def permission(self) -> Permission:
         """Whether its images and texts may be passed on."""
@@ -308,6 +317,8 @@ class Experiment:
         The configuration keys that its named cells set.
     parts : int
         Into how many parts, that can run side by side, each of its tasks is cut.
+    aside : bool
+        Whether its stage reads of data what others do not.
     """
 
     name: str
@@ -322,6 +333,7 @@ class Experiment:
     former_stages: tuple[str, ...] = ()
     cell_keys: frozenset[str] = frozenset()
     parts: int = 1
+    aside: bool = False
 
     @property
     def varied(self) -> frozenset[str]:

@@ -135,6 +135,9 @@ class Stage:
     reaches : tuple of str
         Slots of what its inputs were made from, which it loads as well, as ``network`` behind an
         SAE.
+    aside : bool
+        Whether it reads of the data that it rests on, however far behind, what other stages do
+        not, as masks of images: see ``common`` of :class:`registry.declare.declared.Resource`.
     probe : str, optional
         Path ``"module:function"`` of a first look: takes the configuration and the inputs, as far
         as they are declared resources; returns plain JSON values, or raises what is wrong. It is
@@ -177,6 +180,7 @@ class Stage:
         requires: Requires | None = None,
         refuse: Refuse | None = None,
         reaches: tuple[str, ...] = (),
+        aside: bool = False,
         probe: str | None = None,
         probed: tuple[str, ...] = (),
         estimate: Estimator | None = None,
@@ -197,6 +201,7 @@ class Stage:
         self.show_paths = shows
         self._plugged = plugged
         self.reaches = reaches
+        self.aside = aside
         self._foresee = foresee
         self._requires = requires
         self._refuse = refuse

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 ReadStatus = Callable[[str], str]
 """From a run's identifier to the status in its journal, ``FAILED``; "" where it has none."""
 
-RECORD_KEYS = {entry.name for entry in dataclasses.fields(Earlier)}
+RECORD_KEYS = {entry.name for entry in dataclasses.fields(Earlier)} - {"aside"}
 """What a ``task.json`` holds at least; one that does not is passed over."""
 
 MOST_TIMED = 500

@@ -51,17 +51,36 @@ def fingerprints(
     known = {}
     for name, facts in _facts(graph, needed, identities).items():
         entry = graph.declaration.resources[name]
-        known[name] = fingerprint({**facts, "settings": entry.rules.hashed(entry.config)})
+        hashed = {
+            "settings": entry.rules.hashed(entry.config),
+            "identity": entry.common(identities[name]),
+        }
+        known[name] = fingerprint({**facts, **hashed})
     for cell in graph.cells.values():
         if cell.name in needed:
-            facts = {
+            own: dict[str, Any] = {
                 "stage": (cell.former_stages or (cell.stage,))[0],  # the first name that it had
                 "version": cell.version,
                 "config": cell.result_config,
                 "inputs": {slot: known[name] for slot, name in cell.needs.items()},
             }
-            known[cell.name] = fingerprint(facts)
+            if aside := _aside(graph, cell, identities):
+                own["aside"] = sorted(aside.values())
+            known[cell.name] = fingerprint(own)
     return known
+
+
+def _aside(graph: Graph, cell: Cell, identities: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the identity of each resource of which this cell reads what others do not, by name."""
+    if not cell.aside:
+        return {}
+    behind, resources = graph.behind([cell.name]), graph.declaration.resources
+    own = {name: identities[name] for name in resources if name in behind}
+    return {
+        name: identity
+        for name, identity in own.items()
+        if identity is not None and resources[name].common(identity) != identity
+    }
 
 
 def _facts(
@@ -138,6 +157,11 @@ def make_plan(
         sources or {},
         chosen if force else set(),
         rerun_changed_code,
+        {
+            cell.name: _aside(graph, cell, identities)
+            for cell in graph.cells.values()
+            if cell.aside and cell.name in needed
+        },
     )
     for cell in graph.cells.values():
         if cell.name in needed:
@@ -162,6 +186,7 @@ class _Planner:
     sources: Mapping[str, str]
     forced: Collection[str]
     rerun_changed_code: bool
+    asides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     causes: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -176,6 +201,7 @@ class _Planner:
             self.lookup(cell, fingerprint),
             is_target=is_target,
             parts=self.parts[cell.experiment],
+            aside=self.asides.get(cell.name, {}),
         )
         reasons, notes = tuple(self._reasons(task)), tuple(self._notes(task))
         if reasons or notes:
@@ -246,7 +272,11 @@ class _Planner:
         earlier = task.state.earlier
         if earlier is None:
             return []
-        return [*_stage_changes(task, earlier), *self._input_changes(task, earlier)]
+        return [
+            *_stage_changes(task, earlier),
+            *self._input_changes(task, earlier),
+            *_aside_changes(task, earlier),
+        ]
 
     def _input_changes(self, task: Task, earlier: Earlier) -> Iterator[Reason]:
         """Yield a reason for each cause, with the inputs that changed for it."""
@@ -291,7 +321,8 @@ class _Planner:
             earlier = self.past(task.experiment, old)
         if earlier is None:
             return f"{task.name}: {task.reason or f'is {task.fingerprint}, was {old}'}"
-        roots = [f"{task.name}: {reason}" for reason in _stage_changes(task, earlier)]
+        own = (*_stage_changes(task, earlier), *_aside_changes(task, earlier))
+        roots = [f"{task.name}: {reason}" for reason in own]
         for slot, fingerprint in task.inputs.items():
             before = earlier.needs.get(slot)
             if before is None or before["fingerprint"] != fingerprint:
@@ -327,6 +358,13 @@ def _stage_changes(task: Task, earlier: Earlier) -> Iterator[Reason]:
     if changes:
         text = f"configuration changed: {', '.join(map(str, changes))}"
         yield Reason(Why.CONFIG, text, changes)
+
+
+def _aside_changes(task: Task, earlier: Earlier) -> Iterator[Reason]:
+    """Yield of which data it reads other parts than before, that no other stage reads."""
+    for name in dict.fromkeys((*task.aside, *earlier.aside)):
+        if task.aside.get(name) != earlier.aside.get(name):
+            yield Reason(Why.INPUT, f"what it alone reads of {name} changed")
 
 
 _SCALARS = (str, int, float, bool)

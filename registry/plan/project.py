@@ -436,6 +436,11 @@ class Project:
                     for task in (*past.get(cell.former_name, ()), *past.get(cell.name, ())):
                         attempt = self.store.last_attempt(cell.experiment, task.fingerprint)
                         readings.append((attempt, task.needs.get(slot, {})))
+            if cell.aside and cell.name in cells:
+                for task in self.store.history(cell.experiment).get(cell.name, ()):
+                    attempt = self.store.last_attempt(cell.experiment, task.fingerprint)
+                    own = {"name": resource, "identity": task.aside.get(resource)}
+                    readings.append((attempt, own))
         readings.sort(key=lambda reading: reading[0], reverse=True)
         known = (need.get("identity") for _, need in readings if need.get("name") == resource)
         return next(filter(None, known), None)

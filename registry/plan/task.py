@@ -140,6 +140,8 @@ class Earlier:
     needs : mapping of str to mapping
         For each slot ``name`` and ``fingerprint``; of a resource also ``family``, ``kind``,
         ``settings`` and ``identity``.
+    aside : mapping of str to str
+        As of :class:`Task`.
     """
 
     fingerprint: str
@@ -147,11 +149,13 @@ class Earlier:
     version: int
     config: Mapping[str, Any]
     needs: Mapping[str, Mapping[str, Any]]
+    aside: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Earlier:
         """Read what :meth:`Task.record` wrote; more keys do no harm."""
-        return cls(*(record[entry.name] for entry in fields(cls)))
+        own = {entry.name: record[entry.name] for entry in fields(cls) if entry.name != "aside"}
+        return cls(**own, aside=record.get("aside", {}))
 
 
 @dataclass(frozen=True)
@@ -238,6 +242,8 @@ class Task:
         Into how many parts it is cut, that can run side by side; 1 for none.
     part : Part or None
         Which of them this is; None for the whole task, or what closes it when all are written.
+    aside : mapping of str to str
+        The identity of each resource, however far behind, of which it reads what others do not.
     """
 
     cell: Cell
@@ -251,6 +257,7 @@ class Task:
     is_target: bool = True
     parts: int = 1
     part: Part | None = None
+    aside: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -332,6 +339,7 @@ class Task:
                 | dict(self.resources.get(slot, {}))
                 for slot, name in cell.needs.items()
             },
+            **({"aside": dict(self.aside)} if self.aside else {}),
         }
 
 

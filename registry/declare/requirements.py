@@ -209,13 +209,14 @@ class Download:
         if target.exists():
             return None
         remedy = "put it there" + (f", or {self.other}" if self.other else "")
+        licence = f"licence {self.licence}" if self.licence else "its licence stands there"
         if reason := _unreachable(self.url):
-            return Finding(f"{self.what}, not at {target}, and {self.url} {reason}", remedy)
+            text = f"{self.what} ({licence}), not at {target}, and {self.url} {reason}"
+            return Finding(text, remedy)
         if self.megabytes and free_bytes(target) < self.megabytes * 1e6:
             text = f"{self.megabytes:,.0f} MB of room at {target} for {self.what}"
             return Finding(text, "make room" + (f", or {self.other}" if self.other else ""))
         size = f"{self.megabytes:,.0f} MB, " if self.megabytes else ""
-        licence = f"licence {self.licence}" if self.licence else "its licence stands there"
         text = f"will be fetched: {self.what}, {size}from {self.url} to {target}; {licence}"
         return Finding(text, is_missing=False)
 

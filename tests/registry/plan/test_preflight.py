@@ -224,6 +224,7 @@ def test_what_is_fetched_is_told_and_what_cannot_be_is_missing(
     assert missing is not None
     assert missing.is_missing
     assert "https://a.b/c cannot be reached (no route): put it there" in str(missing)
+    assert str(missing).startswith(f"the weights (licence MIT), not at {tmp_path}/x/c")
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "c").touch()
     assert file.look() is None

@@ -16,10 +16,10 @@ import click
 
 from registry.declare.declaration import FILE_NAME, parse_declaration
 from registry.suggest import RefusalError, needs_extras
-from registry.wording import counted
+from registry.wording import counted, verb
 
 if TYPE_CHECKING:
-    from fact.data.folder import Layout
+    from fact.data.folder import FolderImages, Layout
     from fact.starter.chain import Choices, WordChoice
     from fact.starter.look import FolderLook
 
@@ -111,9 +111,10 @@ def init(
             look = look_at(images.expanduser(), layout, _pairs("--list", lists, "val=val.txt"))
         except (ImageDataError, UnusableImagesError) as error:
             raise NoBeginningError(str(error)) from error
-        if labels is not None:
-            _require_labels(look, labels)
+        labelled = None if labels is None else _labelled(look, labels)
         _tell(look)
+        if labelled is not None:
+            click.echo(f"  {nameable_labels(labelled, look.test)}")
         keys = _pairs("--sae-key", sae_keys, "k=32")
         choices = _choices(look, network, (sae, keys), layer, classes)
         for note in (choices.network.note, choices.sae.note if choices.sae else ""):
@@ -150,14 +151,36 @@ def already_here(path: Path) -> NoBeginningError:
     return NoBeginningError(f"{here}, with {found}{what_next}. {kept}", command=command)
 
 
-def _require_labels(look: FolderLook, labels: Path) -> None:
-    """Refuse a table of labels that is not one of these images."""
+def _labelled(look: FolderLook, labels: Path) -> FolderImages:
+    """Return the images with a table of labels, refused if it is not one of these images."""
     from fact.data.images import ImageDataError
 
     try:
-        replace(look.folder, labels=str(labels)).load()
+        return replace(look.folder, labels=str(labels)).load()
     except ImageDataError as error:
         raise NoBeginningError(str(error)) from error
+
+
+def nameable_labels(images: FolderImages, split: str) -> str:
+    """Return how many labels of a table are there often enough to name a concept.
+
+    Parameters
+    ----------
+    images : FolderImages
+        With a table of labels.
+    split : str
+        The images that names are chosen and scored on, a half each.
+    """
+    from fact.data.folder import FEW
+
+    table = images.concepts(split)
+    own = [label for label in table["label"].values.astype(str) if not label.startswith("class:")]
+    counts = table.sel(label=own).sum("image").values
+    enough = int((counts >= FEW).sum())
+    return (
+        f"{enough} of the {counted(len(own), 'label')} {verb(enough, 'is', 'are')} true of {FEW} "
+        "test images, without which a label names nothing."
+    )
 
 
 def is_asked() -> bool:

@@ -275,6 +275,13 @@ def test_labels_of_ones_own_name_concepts_of_images_without_classes(flat: Path) 
     assert {"labels", "sanity", "names"} <= found["experiments"].keys()
     labels = open_project(flat).declaration.resources["images"].settings.load().concepts("test")
     assert labels["label"].values.tolist()[-2:] == ["red", "round"]
+    images = open_project(flat).declaration.resources["images"].settings.load()
+    enough = int((labels.sel(label=["red", "round"]).sum("image") >= 20).sum())
+    verb = "is" if enough == 1 else "are"
+    told = command.nameable_labels(images, "test")
+    assert told.startswith(f"{enough} of the 2 labels {verb} true of 20 test images")
+    (flat / "experiments.toml").unlink()
+    assert told in begun(*trees, "--labels", "mine.csv").output
 
 
 def test_a_table_of_labels_that_is_here_is_not_written_over(here: Path) -> None:

@@ -31,7 +31,7 @@ HELP = (
 MOST_MODELS, MOST_CONCEPTS, MOST_RUNS = 4, 12, 8
 MOST_LINKED, MOST_NAMED = 60, 6
 REFRESH = "5s"
-NUMBERS = 4
+NUMBERS = 5
 SEEN = "seen runs"
 """Where a session keeps the newest runs; no identifier, so that no address holds it."""
 

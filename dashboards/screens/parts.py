@@ -29,7 +29,7 @@ from dashboards.views.parts.parts import (
     folded,
 )
 from dashboards.views.parts.pictures import pictures_html
-from dashboards.views.parts.text import literal
+from dashboards.views.parts.text import literal, unbroken
 from registry.columns import DURATION, Column
 from registry.wording import told_seconds
 
@@ -69,13 +69,13 @@ def wide_columns(widths: Sequence[float], of: str = "") -> list[DeltaGenerator]:
         return st.columns(widths, gap="medium")
 
 
-def show_parts(parts: Iterable[Part | Fold]) -> None:
+def show_parts(parts: Iterable[Part]) -> None:
     """Show parts one below the other."""
     for part in parts:
         show_part(part)
 
 
-def show_part(part: Part | Fold) -> None:
+def show_part(part: Part) -> None:
     """Show one part."""
     SHOWN[type(part)](part)
 
@@ -102,16 +102,21 @@ def show_when_open(title: str, key: str, show: Callable[[], None]) -> None:
 
 
 def show_folded(parts: Iterable[Part], key: str) -> None:
-    """Show parts with their details folded away, each drawn when it is opened.
+    """Show parts with their details folded away; the key is that of :func:`show_folds`."""
+    show_folds(folded(parts), key)
+
+
+def show_folds(parts: Iterable[Part | Fold], key: str) -> None:
+    """Show parts one below the other, what is folded when it is opened.
 
     Parameters
     ----------
-    parts : iterable of Part
+    parts : iterable of Part or Fold
         What is shown.
     key : str
-        Of the session; no other parts on the page have it.
+        Of the session, before the place of each fold; no other parts on the page have it.
     """
-    for number, part in enumerate(folded(parts)):
+    for number, part in enumerate(parts):
         if isinstance(part, Fold):
             show_when_open(part.title, f"{key}-{number}", partial(_unfolded, part))
         else:
@@ -247,12 +252,6 @@ class _AsItIs:
         return {"padding": _PADDING, **specification}
 
 
-def _fold(fold: Fold) -> None:
-    """Show a title that opens what belongs to it."""
-    with st.expander(literal(fold.title)):
-        _unfolded(fold)
-
-
 def _unfolded(fold: Fold) -> None:
     """Show what belongs to a title; a part of that title does not say it again."""
     for part in fold.parts:
@@ -320,9 +319,8 @@ def show_downloads(*files: tuple[str, Callable[[], str | bytes], str]) -> None:
 
 SHOWN: dict[type, Callable[..., object]] = {
     Heading: lambda part: st.subheader(literal(part.text), anchor=False),
-    Answer: lambda part: st.html(ANSWER.format(escape(part.text))),
+    Answer: lambda part: st.html(ANSWER.format(escape(unbroken(part.text)))),
     Note: lambda part: NOTES.get(part.kind, st.caption)(literal(part.text)),
-    Fold: _fold,
     Numbers: lambda part: show_numbers(part.numbers),
     Table: show_table,
     Figure: show_figure,

@@ -10,7 +10,7 @@ import xarray as xr
 from dashboards.screens import frame as page
 from dashboards.screens.datasets import Made, made_by, whole
 from dashboards.screens.notes import own_names
-from dashboards.screens.parts import show_parts
+from dashboards.screens.parts import show_folds
 from dashboards.screens.shown import choose_several, keep_in_address, tell_earlier
 from dashboards.views.concepts.labels import with_called, with_names
 from dashboards.views.parts.parts import Fold, Part
@@ -62,7 +62,8 @@ def show_result(result: ResultView) -> None:
     if datasets:
         with page.explained():
             options = tuple(_choose(result.choices(datasets)).items())
-            show_parts(_parts(result.schema, tuple(made), options, _said(noted), result, datasets))
+            said = _said(noted)
+            show_folds(_parts(result.schema, tuple(made), options, said, result, datasets), "fold")
             _lead_on(lineage, [entry for entry in entries if entry.title in datasets])
 
 

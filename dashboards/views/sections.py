@@ -52,7 +52,7 @@ from dashboards.views.concepts.passages import (
 )
 from dashboards.views.concepts.training import sae_parts
 from dashboards.views.parts.charts import bars, lines
-from dashboards.views.parts.measured import of_labelled
+from dashboards.views.parts.measured import beside_commonest, commonest_of, of_labelled
 from dashboards.views.parts.parts import (
     Figure,
     Heading,
@@ -62,6 +62,7 @@ from dashboards.views.parts.parts import (
     Part,
     Pictures,
     Table,
+    beside_accuracies,
     file_name,
     numbers_of,
 )
@@ -372,7 +373,7 @@ def network_parts(cell: str, network: xr.Dataset) -> list[Part]:
     more = len(accuracy) - CLASSES_SHOWN
     note = "Lowest first." + (f" {counted(more, 'more class')} left out." if more > 0 else "")
     return [
-        Numbers(numbers),
+        Numbers(beside_accuracies(numbers, commonest_of(network))),
         Figure(file_name(cell, "loss"), curve, "Training loss"),
         Figure(file_name(cell, "accuracy"), by_class, "Accuracy by class", note),
         *_conversion(cell, network),
@@ -392,11 +393,12 @@ def _conversion(cell: str, network: xr.Dataset) -> list[Part]:
         }
     )
     chart = bars(frame, x_title="accuracy", domain=(0, 1), form=".1%")
-    note = f"Accuracies {of_labelled(network)}."
+    note = f"Accuracies {beside_commonest(of_labelled(network), network)}."
     accuracy = network["epoch_accuracy"].values.astype(np.float64)
     by_epoch = pd.DataFrame({"epoch": np.arange(1, len(accuracy) + 1), "accuracy": accuracy})
-    axes = {"x_title": "epoch", "y_title": "accuracy"}
-    curve = lines(by_epoch, x="epoch", y="accuracy", height=220, **axes)
+    curve = lines(
+        by_epoch, x="epoch", y="accuracy", x_title="epoch", y_title="accuracy", height=220
+    )
     return [
         Figure(file_name(cell, "conversion"), chart, "From the original to a B-cos network", note),
         Figure(file_name(cell, "epochs"), curve, "Accuracy while it is fine-tuned", note),

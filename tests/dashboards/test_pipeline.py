@@ -112,6 +112,21 @@ def test_cells_are_grouped_and_the_worst_is_shown(catalog: Catalog) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("shapes-concepts", ["shapes-concepts"]),
+        ("shapes-seed1-concepts", ["shapes-seed1-", "concepts"]),
+        ("fashion-sweep-interventions", ["fashion-sweep-", "interventions"]),
+        ("nothingtobreakittherein", ["nothingtobreakit", "therein"]),
+        ("a-verylongnamewithonedash", ["a-verylongnamewi", "thonedash"]),
+        ("", [""]),
+    ],
+)
+def test_long_names_stand_in_two_lines(name: str, lines: list[str]) -> None:
+    assert view.in_two_lines(name, 16).split("\n") == lines
+
+
 def test_data_from_outside_is_a_node() -> None:
     node = view.Node("shapes", {"data": 1})
     assert (node.label, node.detail) == ("◇ shapes", "data")

@@ -27,6 +27,8 @@ from tests.dashboards.numerals import badly_written, badly_written_of, words_of
 Open = Callable[..., AppTest]
 SCHEMAS = [row.schema for row in RESULTS]
 HOSTILE = METRICS[2]
+FOLDS = 100
+"""More parts than any page has."""
 
 
 def show_result(schema: str) -> None:
@@ -39,18 +41,23 @@ def show_result(schema: str) -> None:
 
 @pytest.fixture
 def open_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
-    """Open the page of a schema, with values in the address."""
+    """Open the page of a schema, with values in the address, and all that it folds."""
     monkeypatch.setenv(URL_VARIABLE, "off")
     monkeypatch.chdir(tmp_path)
 
     def open_it(
-        root: Project | Path, schema: str, address: Mapping[str, Any] | None = None
+        root: Project | Path,
+        schema: str,
+        address: Mapping[str, Any] | None = None,
+        is_unfolded: bool = True,
     ) -> AppTest:
         root = root if isinstance(root, Path) else root.root
         monkeypatch.setenv("FACTBOOK_PROJECT", str(root))
         page = AppTest.from_function(show_result, kwargs={"schema": schema}, default_timeout=60)
         for key, value in (address or {}).items():
             page.query_params[key] = value
+        for fold in range(FOLDS * is_unfolded):
+            page.session_state[f"fold-{fold}"] = True
         return page.run()
 
     return open_it
@@ -88,6 +95,20 @@ def test_every_page_shows_tables_and_figures(open_page: Open, results: Path, sch
         for option in box.options:
             page.selectbox(key=box.key).set_value(option).run()
             assert not page.exception, (box.key, option)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_what_is_folded_is_drawn_when_it_is_opened(
+    open_page: Open, results: Path, schema: str
+) -> None:
+    page = open_page(results, schema, is_unfolded=False)
+    assert page.expander
+    assert not page.dataframe
+    place = next(n for n in range(FOLDS) if f"fold-{n}" in page.session_state)
+    page.session_state[f"fold-{place}"] = True
+    assert not page.run().exception
+    assert page.expander[0].children
+    assert not page.expander[1].children
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)

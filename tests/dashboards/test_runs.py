@@ -278,11 +278,11 @@ def test_accuracies_of_a_run_say_on_which_images_they_were_measured() -> None:
     line = told("sae", {"best_accuracy": 0.75, "n_held_out": 60})
     assert line == "accuracy, spliced 75 % of 60 held-out images"
     line = told("sae", {"best_accuracy": 0.75, "n_held_out": 60, "commonest_share": 0.5})
-    assert line.endswith("75 % of 60 held-out images (always the commonest class: 50 %)")
+    assert line.endswith("75 % of 60 held-out images; always the commonest class 50 %")
     line = told("concepts", {**both, "n_labelled": 100, "commonest_share": 0.125}, split="test")
     assert line == (
-        "accuracy, spliced 90 % of 100 test images (always the commonest class: 12.5 %); of the "
-        "network 91 %; alive 50 %"
+        "accuracy, spliced 90 % of 100 test images; of the network 91 %; always the commonest "
+        "class 12.5 %; alive 50 %"
     )
 
 

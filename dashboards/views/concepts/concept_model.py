@@ -15,7 +15,7 @@ from dashboards.views.concepts.labels import CONSENSUS
 from dashboards.views.concepts.neurons import is_of_neurons
 from dashboards.views.concepts.training import training_figures
 from dashboards.views.parts.charts import GREY, bars, binned, histogram, layers, lines, named_rule
-from dashboards.views.parts.measured import of_images, split_of
+from dashboards.views.parts.measured import beside_commonest, of_images, split_of
 from dashboards.views.parts.parts import Figure, Note, Part, Table, file_name, frame_of
 from dashboards.views.parts.text import number_text
 from evals.naming.tables import NAMERS
@@ -191,6 +191,7 @@ def fidelity_table(cell: str, fidelity: xr.Dataset) -> Table:
     ablation = fidelity["ablation"].item()
     of = of_images(int(fidelity["n_images"]), split_of(fidelity))
     labelled = f"{int(fidelity['n_labelled']):,} of them with a label"
+    labelled = beside_commonest(labelled, fidelity)
     note = (
         f"{of.capitalize()}, {labelled}; ablated: {ABLATIONS.get(ablation, ablation)}. Recovered: "
         "0 % "

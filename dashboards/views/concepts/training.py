@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.views.parts.charts import lines
-from dashboards.views.parts.measured import HELD_OUT, commonest_of, of_images
+from dashboards.views.parts.measured import HELD_OUT, of_images
 from dashboards.views.parts.parts import Figure, Numbers, Part, file_name, numbers_of
 from dashboards.views.runs.curves import MOST_POINTS, thin
 from registry.wording import counted
@@ -59,8 +59,7 @@ def sae_parts(cell: str, sae: xr.Dataset) -> list[Part]:
     sae : xr.Dataset
         Of the schema ``sae``; encoder and decoder are not read.
     """
-    count = int(sae["n_held_out"]) if "n_held_out" in sae else None
-    of = of_images(count, HELD_OUT, False, commonest_of(sae))
+    of = of_images(int(sae["n_held_out"]) if "n_held_out" in sae else None, HELD_OUT)
     numbers = numbers_of(sae, SAE_NUMBERS, SAE_FRACTIONS, of)
     return [Numbers(numbers), *training_figures(cell, sae)]
 

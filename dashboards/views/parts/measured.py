@@ -13,16 +13,13 @@ from registry.wording import counted
 
 ACCURACIES = ("accuracy", "network_accuracy", "test_accuracy", "best_accuracy")
 HELD_OUT = "held-out"
+BY_COMMONEST = "always the commonest class"
+"""What accuracies are to be held against."""
 _LOOKED_AT = 1000
 
 
-def of_images(
-    count: int | None, split: str = "", are_some: bool = False, commonest: float = math.nan
-) -> str:
+def of_images(count: int | None, split: str = "", are_some: bool = False) -> str:
     """Return what images an accuracy is of: ``of 100 test images``, ``of held-out images``.
-
-    What always naming the commonest class reaches stands behind it, where that is known:
-    ``of 100 test images (always the commonest class: 25 %)``.
 
     Parameters
     ----------
@@ -32,17 +29,18 @@ def of_images(
         Of which split they are; "" where that is not known.
     are_some : bool
         Whether there are others, without a label.
-    commonest : float
-        Share of the commonest class among them, in [0, 1]; NaN where that is not known.
     """
     kind = " ".join(filter(None, ("labelled" if are_some else "", split, "image")))
-    of = f"of {kind}s" if count is None else f"of {counted(count, kind)}"
-    return of if math.isnan(commonest) else f"{of} ({by_commonest(commonest)})"
+    return f"of {kind}s" if count is None else f"of {counted(count, kind)}"
 
 
-def by_commonest(share: float) -> str:
-    """Return what an accuracy is to be held against, for the share of the commonest class."""
-    return f"always the commonest class: {share_text(share)}"
+def beside_commonest(of: str, dataset: xr.Dataset) -> str:
+    """Return what accuracies are of with what they are to be held against, where that is known.
+
+    As ``of 100 test images (always the commonest class: 25 %)``.
+    """
+    share = commonest_of(dataset)
+    return of if math.isnan(share) else f"{of} ({BY_COMMONEST}: {share_text(share)})"
 
 
 def commonest_of(dataset: xr.Dataset) -> float:
@@ -76,8 +74,7 @@ def of_labelled(dataset: xr.Dataset) -> str:
     if "label" not in dataset or "image" not in dataset.coords:
         return ""
     labelled = int((dataset["label"] >= 0).sum())
-    are_some = labelled < dataset.sizes["image"]
-    return of_images(labelled, split_of(dataset), are_some, commonest_of(dataset))
+    return of_images(labelled, split_of(dataset), labelled < dataset.sizes["image"])
 
 
 def split_of(dataset: xr.Dataset) -> str:
@@ -99,5 +96,4 @@ def of_counted(own: xr.Dataset) -> str:
         With ``n_images`` and ``n_labelled``, and ``image`` where their split is to be told.
     """
     labelled = int(own["n_labelled"])
-    are_some = labelled < int(own["n_images"])
-    return of_images(labelled, split_of(own), are_some, commonest_of(own))
+    return of_images(labelled, split_of(own), labelled < int(own["n_images"]))

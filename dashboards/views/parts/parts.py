@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.parts.measured import ACCURACIES
+from dashboards.views.parts.measured import ACCURACIES, BY_COMMONEST, commonest_of
 from dashboards.views.parts.text import number_text, share_text, value_text
 from registry.columns import Column, ResultTable
 from registry.terminal import latex_table
@@ -374,7 +374,26 @@ def numbers_of(
     }
     texts |= {name: MISSING for name, value in values.items() if np.isnan(value)}
     ofs = dict.fromkeys(ACCURACIES, accuracies_of)
-    return [Number(named[n][0], text, named[n][1], ofs.get(n, "")) for n, text in texts.items()]
+    found = [Number(named[n][0], text, named[n][1], ofs.get(n, "")) for n, text in texts.items()]
+    return beside_accuracies(found, commonest_of(dataset))
+
+
+def beside_accuracies(numbers: Sequence[Number], commonest: float) -> list[Number]:
+    """Return numbers with what always naming the commonest class reaches behind the accuracies.
+
+    Parameters
+    ----------
+    numbers : sequence of Number
+        Those that say what they are of are accuracies.
+    commonest : float
+        Share of the commonest class, in [0, 1]; NaN where that is not known.
+    """
+    last = max((place for place, number in enumerate(numbers, 1) if number.of), default=0)
+    if not last or np.isnan(commonest):
+        return list(numbers)
+    meaning = "what naming the class that most of these images have gets right"
+    own = Number(BY_COMMONEST, share_text(commonest), meaning)
+    return [*numbers[:last], own, *numbers[last:]]
 
 
 def file_name(*words: object) -> str:

@@ -14,6 +14,7 @@ from registry.wording import share_text as share_text
 from registry.wording import size_text as size_text
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&^=])")
+_PERCENT = re.compile(r"(?<=\d) (?=%)")
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -25,8 +26,13 @@ def literal(text: object) -> str:
     tokens apart.
     """
     lines = (line.strip() for line in str(text).expandtabs(1).splitlines())
-    shown = " ".join(filter(None, lines)).replace("  ", " \N{NO-BREAK SPACE}")
+    shown = unbroken(" ".join(filter(None, lines)).replace("  ", " \N{NO-BREAK SPACE}"))
     return _MARKDOWN.sub(r"\\\1", shown)
+
+
+def unbroken(text: str) -> str:
+    """Return a text in which no line ends between a number and its sign for percent."""
+    return _PERCENT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def visible(text: str) -> str:

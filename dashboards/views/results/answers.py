@@ -15,6 +15,7 @@ from evals.naming.verdicts import ABOVE, AT_CHANCE, UNDECIDED, UNTESTED, chance_
 from evals.sanity.protocol import DECISIVE, FAILS, FORMS, PASSES, THEORETICAL
 from evals.sanity.protocol import UNDECIDED as OPEN
 from evals.sanity.published_tables import STATES
+from registry.store.schema import decode_attribute
 from registry.wording import counted, verb
 
 MOST_NAMED = 3
@@ -180,10 +181,10 @@ def fidelity(own: xr.Dataset) -> str:
     if not np.isnan(numbers["accuracy"]):
         before = share_text(float(own["network_accuracy"]))
         right = share_text(numbers["accuracy"])
+        commonest = share_text(commonest_of(own))
         others.append(
             f"it is right in {right} of the {int(own['n_labelled']):,} with a label, the network "
-            f"itself in {before}, and always naming the commonest class in "
-            f"{share_text(commonest_of(own))}"
+            f"itself in {before}, always naming the commonest class in {commonest}"
         )
     if not np.isnan(kept := float(own["kl_recovered"])):
         around = interval_text(
@@ -256,7 +257,7 @@ VERDICT_WORDS: Mapping[str, str] = {
 
 def names(own: xr.Dataset) -> str:
     """Return how many concepts have a consensus name, and how these stand against chance."""
-    n_concepts = counted(own.sizes["concept"], "concept")
+    n_concepts = counted(own.sizes["concept"], named_noun(own))
     n_voting = int(own["n_voting"])
     voters = f"{n_voting} voting {'metric' if n_voting == 1 else 'metrics'}"
     found = chance_counts(own)
@@ -270,6 +271,13 @@ def names(own: xr.Dataset) -> str:
         told = [told[0].replace(str(named), "all", 1)]
     have = verb(named, "has", "have")
     return f"{named} of {n_concepts} {have} a consensus name by {voters}: {', '.join(told)}."
+
+
+def named_noun(own: xr.Dataset) -> str:
+    """Return what names are of, ``concept`` or ``neuron``, as their dataset says what it read."""
+    inputs = decode_attribute(own.attrs.get("inputs", {}))
+    kind = inputs.get("activations", {}).get("kind", "")
+    return "neuron" if kind in ("activations", "next_tokens") else "concept"
 
 
 def chance_counts(own: xr.Dataset) -> dict[str, int]:

@@ -10,7 +10,7 @@ import xarray as xr
 
 from dashboards.views.concepts.concept_model import DENSITIES, density_figure, fidelity_table
 from dashboards.views.parts.charts import bars, cloud, dots
-from dashboards.views.parts.measured import of_counted
+from dashboards.views.parts.measured import beside_commonest, of_counted
 from dashboards.views.parts.parts import Figure, Note, Part, Table
 from dashboards.views.parts.text import share_text
 from dashboards.views.results import answers, view
@@ -55,7 +55,8 @@ def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
     if len(settings) == 1:
         chart = bars(kept_frame(settings[0].own), x_title="fraction", mark="layer ablated")
         note += " Ticks: the same with the layer ablated, which counts as nothing recovered."
-        note += f" Accuracies {of_counted(settings[0].own)}."
+        own = settings[0].own
+        note += f" Accuracies {beside_commonest(of_counted(own), own)}."
         yield settings[0].figure("kept", chart, "What is left with concepts in place", note)
         return
     rows = pd.concat([fraction_frame(at.own).assign(label=at.cell) for at in settings])

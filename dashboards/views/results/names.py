@@ -75,7 +75,7 @@ def figure(settings: Sequence[view.Setting]) -> Iterator[Figure]:
     ]
     chart = bars(
         pd.DataFrame(rows).sort_values("label", key=lambda own: own.map(_ORDER), kind="stable"),
-        x_title="concepts",
+        x_title=" and ".join(sorted({f"{answers.named_noun(at.own)}s" for at in settings})),
         form=".0f",
         series=[at.cell for at in settings],
     )
@@ -113,7 +113,9 @@ def blocks(at: view.Setting) -> Iterator[Part]:
     if CONSENSUS in own:
         note = "The surest come first: above chance, then most votes, then the larger margin."
         frame = concept_frame(own)
-        yield at.table("concepts", frame, "Concepts", note=note, columns=CONCEPT_COLUMNS)
+        noun = answers.named_noun(own)
+        columns = CONCEPT_COLUMNS | {"concept": Column("d", noun)}
+        yield at.table(f"{noun}s", frame, f"{noun.capitalize()}s", note=note, columns=columns)
 
 
 def metric_frame(own: xr.Dataset) -> pd.DataFrame:
@@ -128,7 +130,8 @@ def metric_frame(own: xr.Dataset) -> pd.DataFrame:
 
 def _frequent(at: view.Setting, metric: str) -> Figure:
     frame = label_counts(best_names(at.own, metric))
-    chart = bars(frame.head(MOST_NAMES), x_title="concepts of that name", form=".0f")
+    title = f"{answers.named_noun(at.own)}s of that name"
+    chart = bars(frame.head(MOST_NAMES), x_title=title, form=".0f")
     note = f"The {MOST_NAMES} most frequent of {len(frame)}." if len(frame) > MOST_NAMES else ""
     return at.figure(f"{metric} names", chart, f"Most frequent names, by {metric}", note)
 
@@ -153,7 +156,10 @@ def _agreement(at: view.Setting) -> Figure:
     frame = agreement(at.own)
     frame["value"] *= 100
     chart = heat(frame, value_title="same name (%)", domain=(0, 100), form=".0f")
-    note = "Fraction of concepts that both metrics name alike. Metrics that vote come first."
+    note = (
+        f"Fraction of {answers.named_noun(at.own)}s that both metrics name alike. Metrics that "
+        "vote come first."
+    )
     return at.figure("agreement", chart, "Agreement of metrics", note)
 
 
@@ -205,6 +211,18 @@ def replicated(at: view.Setting) -> dict[str, float]:
     return {key.partition(".")[0]: value for key, value in numbers.items()}
 
 
+def _count(noun: str) -> view.Headline:
+    """Return how many have been named, of datasets whose names are of that."""
+
+    def count(own: xr.Dataset) -> int | None:
+        return own.sizes["concept"] if answers.named_noun(own) == noun else None
+
+    def silent(own: xr.Dataset) -> str:
+        return f"{int(own['n_silent'])} {verb(int(own['n_silent']), 'is', 'are')} silent"
+
+    return view.Headline(f"{noun}s", count, ",", silent)
+
+
 VIEW = view.ResultView(
     *MENU["names"],
     "How sure are names? Every metric chooses a label for each concept, on one half of the images, "
@@ -214,13 +232,8 @@ VIEW = view.ResultView(
     lambda at: answers.names(at.own),
     figure,
     (
-        view.Headline(
-            "concepts",
-            lambda own: own.sizes["concept"],
-            ",",
-            lambda own: f"{int(own['n_silent'])} {verb(int(own['n_silent']), 'is', 'are')} silent",
-        ),
-        view.Headline("with a consensus", "consensus_share", ".1%", "fraction of concepts"),
+        *map(_count, ("concept", "neuron")),
+        view.Headline("with a consensus", "consensus_share", ".1%", "fraction of them"),
         view.Headline(
             "of these above chance",
             lambda own: own.get("consensus_above_chance_share"),
@@ -251,8 +264,8 @@ VIEW = view.ResultView(
             _correct,
             ".1%",
             lambda own: (
-                f"of {counted(int(own['n_right_known']), 'concept')} with a known label, by "
-                "consensus"
+                f"of {counted(int(own['n_right_known']), answers.named_noun(own))} with a known "
+                "label, by consensus"
             ),
         ),
     ),

@@ -143,7 +143,7 @@ def blocks(at: view.Setting) -> Iterator[Part]:
         frame,
         x="threshold",
         y="value",
-        x_title="match threshold (similarity, 1)",
+        x_title="match threshold, of similarity",
         y_title="fraction of concepts with a match",
         series=list(dict.fromkeys(frame["series"])),
         domain=(0, 1),
@@ -298,7 +298,7 @@ VIEW = view.ResultView(
     (
         _alive("one"),
         _alive("other"),
-        *map(_returned, reversed(BASES)),
+        *map(_returned, BASES),
         *map(_mutual, BASES),
         view.Headline(
             "matched alike",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dashboards.views.parts.measured import ACCURACIES, HELD_OUT, of_images
-from dashboards.views.parts.parts import Number, numbers_line
+from dashboards.views.parts.parts import Number, beside_accuracies, numbers_line
 from dashboards.views.parts.text import number_text, share_text
 from registry.catalog.runs import RunView
 
@@ -81,11 +81,13 @@ def headline(run: RunView) -> list[Number]:
     """
     known = HEADLINES.get(str(run.output.get("schema", "")), {})
     of = dict.fromkeys(ACCURACIES, measured_on(run))
-    return [
+    found = [
         Number(label, _said(run.result[key], is_share), of=of.get(key, ""))
         for key, (label, is_share) in known.items()
         if _is_number(run.result.get(key))
     ]
+    share = run.result.get("commonest_share", math.nan)
+    return beside_accuracies(found, float(share) if _is_number(share) else math.nan)
 
 
 def headline_text(run: RunView) -> str:
@@ -101,15 +103,12 @@ def measured_on(run: RunView) -> str:
     known = HEADLINES.get(str(run.output.get("schema", "")), {})
     if not any(key in known and key in run.result for key in ACCURACIES):
         return ""
-    share = run.result.get("commonest_share")
-    commonest = float(share) if _is_number(share) else math.nan
     if run.output.get("schema") == "sae":
-        return of_images(_count(run.result.get("n_held_out")), HELD_OUT, False, commonest)
+        return of_images(_count(run.result.get("n_held_out")), HELD_OUT)
     split = str(run.config.get("test_split") or run.config.get("split") or "")
     count, sizes = _count(run.result.get("n_labelled")), run.output.get("sizes")
     every = _count(sizes.get("image")) if isinstance(sizes, Mapping) else None
-    are_some = None not in (count, every) and count != every
-    return of_images(count, split, are_some, commonest)
+    return of_images(count, split, None not in (count, every) and count != every)
 
 
 def _count(value: Any) -> int | None:

@@ -27,8 +27,11 @@ _URGENT = ("unreadable", "failed or interrupted", "running", "changed", "never r
 _WORST = (*_URGENT, "waiting for upstream", "complete", "data")
 _INK, _FAINT_INK, _EDGE = "#1c1c1e", "#4a4a50", "#8a8a8a"
 _HALF_WIDTH, _HALF_HEIGHT = 0.43, 0.36
-_COLUMN, _ROW = 190, 58  # pixels of a layer, and of a position in it
+_COLUMN, _ROW = 190, 66  # pixels of a layer, and of a position in it
 _LEAST_COLUMN = 150  # pixels of a layer where a page is narrow, so that names of boxes stay apart
+_LINE = 17  # letters of a name that stand on a line of its box
+_LINES_AT = {0: (-6, 9), 1: (-14, 15)}
+"""Pixels from the middle of a box to its name, and to what stands below: by breaks of the name."""
 _LEGEND = 60  # pixels that a legend takes of the height in a browser
 BOX = "box"
 """Name of the selection that a click on a box of the graph makes."""
@@ -136,8 +139,8 @@ class Node:
 
     @property
     def label(self) -> str:
-        """Its sign and its name."""
-        return f"{STATES[self.state][0]} {self.name}"
+        """Its sign and its name, in two lines where it is too long for one."""
+        return in_two_lines(f"{STATES[self.state][0]} {self.name}", _LINE)
 
     @property
     def detail(self) -> str:
@@ -152,6 +155,16 @@ class Node:
         """The most frequent reasons."""
         most = Counter(self.reasons).most_common(3)
         return "; ".join(f"{text} ({count:,})" if count > 1 else text for text, count in most)
+
+
+def in_two_lines(text: str, longest: int) -> str:
+    """Return a text that is too long for a line in two, broken behind a dash or a dot."""
+    if len(text) <= longest:
+        return text
+    places = [place for place, letter in enumerate(text, 1) if letter in "-._[" and place > 3]
+    fitting = [place for place in places if place <= longest]
+    middle = min(fitting, key=lambda place: abs(place - len(text) / 2), default=longest)
+    return f"{text[:middle]}\n{text[middle:]}"
 
 
 def nodes_and_edges(tasks: Iterable[Task]) -> tuple[list[Node], list[tuple[str, str]]]:
@@ -332,14 +345,15 @@ def graph_figure(tasks: Sequence[Task]) -> Figure:
         color=_state_colour(nodes),
         tooltip=tips,
     )
-    room = _LEAST_COLUMN - 6
-    name = base.mark_text(color=_INK, dy=-6, limit=room, fontSize=12, cursor="pointer")
-    detail = base.mark_text(color=_FAINT_INK, dy=9, limit=room, fontSize=10.5, cursor="pointer")
+    shared: dict[str, Any] = {"limit": int(2 * _HALF_WIDTH * _LEAST_COLUMN) - 6}
+    shared |= {"cursor": "pointer", "baseline": "middle", "lineBreak": "\n"}
+    name = base.mark_text(color=_INK, fontSize=12, lineHeight=13, **shared)
+    detail = base.mark_text(color=_FAINT_INK, fontSize=10.5, **shared)
     chart = layers(
         *([arrows] if edges else []),
         box.add_params(alt.selection_point(name=BOX, fields=["name"])),
-        name.encode(**at("x", "y"), text=alt.Text("label:N"), tooltip=tips),
-        detail.encode(**at("x", "y"), text=alt.Text("detail:N"), tooltip=tips),
+        name.encode(**at("x", "name_y"), text=alt.Text("label:N"), tooltip=tips),
+        detail.encode(**at("x", "detail_y"), text=alt.Text("detail:N"), tooltip=tips),
     ).properties(width=_COLUMN * layers_shown, height=int(_ROW * (deepest + 1)) + _LEGEND)
     note = (
         "Arrows lead from inputs to what needs them. An experiment with a matrix is one box, "
@@ -365,10 +379,12 @@ def _node_frame(nodes: Sequence[Node], layout: Layout) -> pd.DataFrame:
     rows = []
     for node in nodes:
         x, y = layout.positions[node.name]
+        above, below = _LINES_AT[node.label.count("\n")]
         rows.append(
             {
                 **{"x": x, "left": x - _HALF_WIDTH, "right": x + _HALF_WIDTH},
                 **{"y": y, "top": y - _HALF_HEIGHT, "bottom": y + _HALF_HEIGHT},
+                **{"name_y": y + above / _ROW, "detail_y": y + below / _ROW},
                 **{"name": node.name, "label": node.label, "detail": node.detail},
                 **{"state": _signed(node.state), "cells": node.count},
                 "why": node.why or "nothing to do",

@@ -17,11 +17,11 @@ from dashboards.server.preparation import PREPARATION
 from dashboards.views.parts import pictures
 from dashboards.views.results.menu import MENU, view_of
 
-# Help lines in nearly full colour, what is chosen in a darker red, code in darker colours, a ring
-# around links that have the focus: Streamlit's own are too faint for WCAG 2.2, 1.4.3 and
-# 2.4.7. And no empty hand's breadth above each title, and at 900 pixels as narrow a margin as lets
-# six pictures of 120 stand in a row beside a scrollbar. A comment, since Streamlit would show a
-# docstring on the page.
+# Help lines in nearly full colour, what is chosen in a darker red, code in darker colours, values
+# of trees in that of the text, a ring around links that have the focus: Streamlit's own are too
+# faint for WCAG 2.2, 1.4.3 and 2.4.7. And no empty hand's breadth above each title, and at 900
+# pixels as narrow a margin as lets six pictures of 120 stand in a row beside a scrollbar. A
+# comment, since Streamlit would show a docstring on the page.
 READABLE = """<style>
 [data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
 [data-testid=stMainBlockContainer] { padding-top: 4rem; padding-bottom: 3rem; }
@@ -37,6 +37,10 @@ button[data-selected=true] [data-testid=stMarkdownContainer] {
   color: light-dark(#00692a, #3dd56d) !important; }
 [data-testid=stCode] .token:is(.keyword, .tag, .function, .class-name, .selector) {
   color: light-dark(#0054a3, #60b4ff) !important; }
+[data-testid=stCode] .token:is(.property, .parameter, .variable) {
+  color: light-dark(#0054a3, #60b4ff) !important; }
+[data-testid=stJson] .variable-value > div {
+  color: inherit !important; background-color: transparent !important; }
 [data-testid=stCode] .token:is(.number, .regex) {
   color: light-dark(#00645a, #4fd8c4) !important; }
 [data-testid=stCode] .token:is(.operator, .entity, .decorator, .atrule) {

@@ -6,7 +6,7 @@ are escaped, as everything that the template is given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.resources import files
@@ -53,7 +53,7 @@ def render(title: str, subtitle: str, sections: Iterable[Section]) -> str:
     sections : iterable of Section
         In order.
     """
-    chapters = [_chapter(number, section) for number, section in enumerate(sections)]
+    chapters = [_chapter(*each) for each in enumerate(_each_meaning_once(sections))]
     template = templates().get_template("report.html")
     return template.render(
         title=title,
@@ -115,6 +115,14 @@ class Chapter:
     meaning: str
     lead: Sequence[Part]
     folds: Sequence[Fold]
+
+
+def _each_meaning_once(sections: Iterable[Section]) -> Iterator[Section]:
+    """Yield sections; what numbers mean is told of the first of several that say the same."""
+    told: set[str] = set()
+    for section in sections:
+        yield replace(section, meaning="") if section.meaning in told else section
+        told.add(section.meaning)
 
 
 def _chapter(number: int, section: Section) -> Chapter:

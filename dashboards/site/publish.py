@@ -68,9 +68,8 @@ def listed(chosen: Iterable[Chosen], lineage: Lineage) -> Iterator[Listed]:
     for one in chosen:
         content, pictures = _counts(one, lineage)
         given = one.permission
-        data = f"{given.dataset}: {given.licence or 'no licence'}, {given.reason}"
-        if not given.dataset:
-            data = given.reason
+        terms = ", ".join(filter(None, (given.licence, given.reason)))
+        data = f"{given.dataset}: {terms}" if given.dataset else terms
         shown = pictures if given.is_given else 0
         what = {"set": "concepts", "decisions": "decisions", "result": "verdicts"}[one.kind]
         yield Listed(what, one.entry.run, one.entry.cell, content, shown, data)

@@ -129,7 +129,7 @@ def test_a_dead_concept_says_that_it_is_nowhere(open_page: Open, judged: Path) -
     assert not page.exception
     assert not tiles(page)
     words = told(page).replace("\\", "")
-    assert "Present in 0 of 30 images; its presence is 0 in 100 %." in words
+    assert "Present in 0 of 30 images; its presence is 0 in 100\N{NO-BREAK SPACE}%." in words
     assert "this concept is constant" in words
     assert "it has no name" in words
     assert "no C2-score" in words

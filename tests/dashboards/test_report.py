@@ -75,6 +75,21 @@ def test_reports_and_sites_say_of_what_a_number_is() -> None:
     ]
 
 
+def test_what_results_mean_is_told_of_the_first_of_several() -> None:
+    sections = [
+        Section(name, [Heading(name)], meaning)
+        for name, meaning in (
+            ("one", "Alike?"),
+            ("two", "Alike?"),
+            ("three", "Sure?"),
+            ("four", ""),
+        )
+    ]
+    text = render("a report", "", sections)
+    assert text.count("Alike?") == 1
+    assert text.index("Alike?") < text.index(">two</h2>") < text.index("Sure?")
+
+
 def test_long_tables_say_what_is_left_out() -> None:
     table = Table("long", pd.DataFrame({"x": range(MOST_ROWS + 7)}))
     tags = read(render("t", "", [Section("s", [table])]))

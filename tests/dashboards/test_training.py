@@ -62,7 +62,7 @@ def test_accuracy_by_class_leaves_out_what_has_no_label() -> None:
 def test_a_network_has_numbers_and_figures() -> None:
     parts = network_parts("x", fabricate_concepts.network())
     assert isinstance(parts[0], Numbers)
-    assert [number.value for number in parts[0].numbers] == ["80 %", "6", "3", "12,345"]
+    assert [number.value for number in parts[0].numbers] == ["80 %", "60 %", "6", "3", "12,345"]
     assert parts[0].numbers[0].title == "accuracy, of 5 labelled test images"
     assert [type(part) for part in parts[1:]] == [Figure, Figure]
 

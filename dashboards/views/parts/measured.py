@@ -54,11 +54,11 @@ def commonest_of(dataset: xr.Dataset) -> float:
     Returns
     -------
     float
-        In [0, 1]; NaN where it has neither, or no image a label.
+        In [0, 1]; NaN where it has neither, or no image has a label.
     """
     if "commonest_share" in dataset:
         return float(dataset["commonest_share"])
-    if "label" not in dataset:
+    if "label" not in dataset or dataset["label"].dims != ("image",):
         return math.nan
     return commonest_share(np.asarray(dataset["label"].values))
 

@@ -14,7 +14,7 @@ from registry.wording import share_text as share_text
 from registry.wording import size_text as size_text
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&^=])")
-_PERCENT = re.compile(r"(?<=\d) (?=%)")
+_KEPT = re.compile(r"(?<=\d) (?=%)|(?<=\d) (?=× 10)|(?<=\d ×) (?=10)")
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -31,8 +31,8 @@ def literal(text: object) -> str:
 
 
 def unbroken(text: str) -> str:
-    """Return a text in which no line ends between a number and its sign for percent."""
-    return _PERCENT.sub("\N{NO-BREAK SPACE}", text)
+    """Return a text in which no line ends before a number's sign for percent or power of ten."""
+    return _KEPT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def visible(text: str) -> str:

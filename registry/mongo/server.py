@@ -487,6 +487,7 @@ def _is_free(port: int) -> bool:
 
 
 def _end(process: ProcessIdentity) -> None:
+    ports = _ports_of(process)
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
         if process.state() != "alive":
             return
@@ -495,8 +496,27 @@ def _end(process: ProcessIdentity) -> None:
         deadline = time.monotonic() + _STOP_PATIENCE
         while process.state() == "alive" and time.monotonic() < deadline:
             time.sleep(0.02)
+            if ports and not _ports_of(process):
+                _call(ports)
+                ports = []
     if process.state() == "alive":
         raise ServerError(f"the embedded database, process {process.pid}, does not end")
+
+
+def _ports_of(process: ProcessIdentity) -> list[int]:
+    with suppress(ServerError):
+        return _listening(process.pid)
+    return []
+
+
+def _call(ports: list[int]) -> None:
+    """Let a server that has closed its door see it; it would wait two seconds for the next client.
+
+    Not before: its thread for clients might then take the signal, which the main one alone heeds.
+    """
+    for port in ports:
+        with suppress(OSError):
+            socket.create_connection((HOST, port), timeout=1.0).close()
 
 
 # -- its files --------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -394,3 +396,31 @@ def test_a_server_that_cannot_start_is_told(own_server: Path) -> None:
 @pytest.mark.parametrize("noted", [None, {}, {"port": None}, {"port": [1]}, {"port": 1 << 40}])
 def test_a_note_without_a_port_is_none(noted: dict[str, object] | None) -> None:
     assert server._port(noted) == 0
+
+
+WAITS_FOR_A_CLIENT = """
+import signal, socket, sys, threading
+door = socket.create_server(("127.0.0.1", 0))
+waiting = threading.Thread(target=door.accept)
+def end(*_):
+    door.close()  # accept does not notice
+    waiting.join()
+    sys.exit(7)
+signal.signal(signal.SIGTERM, end)
+waiting.start()
+print(flush=True)
+threading.Event().wait()
+"""
+
+
+def test_a_server_that_waits_for_a_client_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_STOP_PATIENCE", 60.0)
+    command = [sys.executable, "-c", WAITS_FOR_A_CLIENT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            server._end(ProcessIdentity.of(process.pid))
+            assert process.wait() == 7
+        finally:
+            process.kill()

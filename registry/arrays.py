@@ -6,6 +6,7 @@ SciPy-sparse, dask, xarray, and nested sequences.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def require_unit_interval(values: np.ndarray, what: str) -> None:
     Parameters
     ----------
     values : ndarray
-        Of any shape, without NaN.
+        Of any shape.
     what : str
         What to call them in the error.
 
@@ -94,6 +95,12 @@ def require_unit_interval(values: np.ndarray, what: str) -> None:
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 1:
         return
+    if not (math.isfinite(low) and math.isfinite(high)):
+        n_undefined = int(np.count_nonzero(~np.isfinite(values)))
+        raise RangeError(
+            f"{n_undefined} of {values.size} {what} are NaN or infinite; expected 0, 1, or "
+            "probabilities: leave such inputs out, or label them"
+        )
     outside = int(np.count_nonzero((values < 0) | (values > 1)))
     raise RangeError(
         f"{outside} {what} are outside [0, 1], from {_text(low)} to {_text(high)}; expected 0, 1, "

@@ -9,7 +9,7 @@ from scipy import sparse
 
 import evals
 from evals.naming.naming import NamingOptions
-from registry.arrays import RangeError
+from registry.arrays import RangeError, require_unit_interval
 
 RNG = np.random.default_rng(0)
 NEURONS = RNG.random((40, 4))
@@ -55,3 +55,9 @@ def test_in_every_container(hold):
 def test_what_is_in_range_passes():
     for labels in (TRUTH, TRUTH.astype(bool), TRUTH.astype(np.uint8), RNG.random((40, 4))):
         assert np.isfinite(evals.score("inverse_auc", NEURONS, labels)).all()
+
+
+@pytest.mark.parametrize("end", [np.nan, np.inf, -np.inf])
+def test_labels_that_are_no_number_are_told_as_such(end):
+    with pytest.raises(RangeError, match="1 of 4 labels are NaN or infinite; expected 0, 1, or"):
+        require_unit_interval(np.array([0.0, 1.0, end, 0.5]), "labels")

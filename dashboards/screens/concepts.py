@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.screens import datasets
 from dashboards.screens import frame as page
-from dashboards.screens.concept import OTHER, go_to, show_beside, show_concept, show_pair
+from dashboards.screens.concept import OTHER, REFRESH, go_to, show_beside, show_concept, show_pair
 from dashboards.screens.finding import find_by_meaning
 from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import (
@@ -24,6 +25,7 @@ from dashboards.screens.parts import (
     wide_columns,
 )
 from dashboards.screens.shown import choose_shown, keep_in_address, tell_beside, tell_earlier
+from dashboards.server.map_cache import ConceptMap
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts.concept_map import MARKED, map_figure
 from dashboards.views.concepts.concept_model import channels_note, model_parts
@@ -272,18 +274,22 @@ def _choose(concepts: Sequence[int]) -> None:
 def _map(model: datasets.Model, frame: pd.DataFrame) -> None:
     """Show all concepts in two dimensions; a click opens one."""
     with page.explained():
-        found = datasets.map_points(model.concepts, model.sae, model.root)
+        found = datasets.map_of(model.concepts, model.sae, model.root)
         if found is None:
             st.info(
                 "Without an autoencoder concepts are laid out by their presences, and these are "
                 "too many. The list has all of them."
             )
             return
-        points, by = found
-        if points.isna().all(axis=None):
+        known, by = found
+        points = known.look()
+        if np.isnan(points).all():
             st.info("Too few concepts to lay out. The list has all of them.")
             return
-        own = points.reindex(frame["concept"]).to_numpy()
+        if known.is_busy:
+            _laying_out(known)
+        slots = datasets.statistics(model.concepts).indexes["concept"].get_indexer(frame["concept"])
+        own = np.where(slots[:, None] >= 0, points[slots], np.nan)
         name = file_name(model.concepts.cell, "map")
         show_figure(
             map_figure(name, frame, own, view.noun(frame), by),
@@ -292,6 +298,18 @@ def _map(model: datasets.Model, frame: pd.DataFrame) -> None:
             on_select=_open_marked,
             selection_mode=[MARKED],
         )
+
+
+@st.fragment(run_every=REFRESH)
+def _laying_out(known: ConceptMap) -> None:
+    """Tell how far a map is that is shown roughly, and show it when it is there."""
+    if not known.is_busy:
+        st.rerun()
+    st.progress(
+        known.share,
+        "The map is being laid out, once. Until then concepts lie along the two main directions "
+        "of all.",
+    )
 
 
 def _open_marked() -> None:

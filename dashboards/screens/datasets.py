@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dashboards.screens.frame import BOUND, explained, tell, tell_unknown
 from dashboards.server.image_reader import ImageReader
-from dashboards.server.map_cache import kept_map
+from dashboards.server.map_cache import ConceptMap
 from dashboards.server.meaning import Meaning
 from dashboards.server.presence_index import PresenceIndex, cache_folder
 from dashboards.views.concepts import concepts as view
@@ -630,9 +630,9 @@ def directions(made: Made) -> NDArray[np.float32]:
     return unit_directions(opened(made)["decoder"])
 
 
-@st.cache_resource(max_entries=8, show_spinner="Laying out all concepts; it is kept …")
-def map_points(concepts: Made, sae: Made | None, root: str) -> tuple[pd.DataFrame, str] | None:
-    """Return where concepts lie on a map, by concept, and by what they are alike, in words.
+@st.cache_resource(max_entries=8, show_spinner="Reading the map …")
+def map_of(concepts: Made, sae: Made | None, root: str) -> tuple[ConceptMap, str] | None:
+    """Return the map of a set of concepts, and by what they are alike on it, in words.
 
     By the directions of their SAE, else by their presences; None where these are too many.
     """
@@ -640,21 +640,31 @@ def map_points(concepts: Made, sae: Made | None, root: str) -> tuple[pd.DataFram
     source, cells = concepts, _cells(concepts)
     words = words_of(kept)
     by = f"by their {words.entries} over {words.input}s"
-    if sae is not None and directions(sae).shape[1] == kept.sizes["concept"]:
+    if sae is not None and opened(sae).sizes["concept"] == kept.sizes["concept"]:
         source, by = sae, "by their directions in the layer"
     elif cells > SMALL_CELLS:
         return None
 
-    def compute() -> NDArray[np.float32]:
-        from dashboards.views.concepts.concept_map import by_presence, laid_out  # heavy: charts
+    from dashboards.views.concepts.concept_map import (  # heavy: charts
+        by_presence,
+        laid_out,
+        rough_map,
+    )
 
+    def own_directions() -> NDArray[np.float32]:
         if source is sae:
-            return laid_out(directions(sae))
-        return laid_out(by_presence(presence_index(concepts, root).presences()))
+            return directions(sae)
+        return by_presence(presence_index(concepts, root).presences())
 
-    content = str(find_dataset(source.folder)[1]["content"])
-    points = kept_map(Path(root), content, kept.sizes["concept"], compute)
-    return pd.DataFrame(points, index=kept["concept"].values), by
+    found = ConceptMap(
+        Path(root),
+        str(find_dataset(source.folder)[1]["content"]),
+        kept.sizes["concept"],
+        own_directions,
+        rough_map,
+        laid_out,
+    )
+    return found, by
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading presences …")

@@ -1,4 +1,4 @@
-"""Where concepts lie on their map: computed once, and kept for the next reader and server."""
+"""Where concepts lie on their map: laid out once, and kept for the next reader and server."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 
 from registry.store.durable import make_state_folder, whole_file
 
-VERSION = 1
+VERSION = 2
 MOST_KEPT = 32
 """Maps that are kept, of 128 kB for 16,384 concepts; the oldest is given up."""
 
-_LOCK = threading.Lock()
+PATIENCE = 1.0
+"""Seconds that a reader waits for a map that is being laid out, before a rough one is shown."""
+
+Points = NDArray[np.float32]
 
 
-def kept_map(
-    root: Path, content: str, concepts: int, compute: Callable[[], NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Return where concepts lie, (concept, 2), computed unless it is kept.
+class ConceptMap:
+    """Where the concepts of one set lie, laid out in the background where it is not kept.
 
     Parameters
     ----------
@@ -32,21 +33,84 @@ def kept_map(
         Digest of what the map is made from.
     concepts : int
         How many there are; what is kept of another number is damaged, and made anew.
-    compute : callable
-        Takes up to a minute for 16,384.
+    directions : callable
+        Returns what they are alike by, (channel, concept).
+    rough : callable
+        Returns by these where they lie roughly, (concept, 2), in a second.
+    lay_out : callable
+        Returns where they lie, and is given too what to call with the share that is done. Takes up
+        to a minute for 16,384.
     """
-    path = root / ".factbook" / "cache" / f"map-{VERSION}-{content[:32]}.npy"
-    with _LOCK:  # two readers who come at once wait for one computation
-        with suppress(OSError, ValueError, EOFError):
-            kept = np.load(path, allow_pickle=False)
-            if kept.shape == (concepts, 2):
-                return np.asarray(kept, np.float32)
-        found = compute()
+
+    def __init__(
+        self,
+        root: Path,
+        content: str,
+        concepts: int,
+        directions: Callable[[], Points],
+        rough: Callable[[Points], Points],
+        lay_out: Callable[[Points, Callable[[float], None]], Points],
+    ):
+        self.share = 0.0
+        """How much of laying out is done, in [0, 1]."""
+        self._path = root / ".factbook" / "cache" / f"map-{VERSION}-{content[:32]}.npy"
+        self._directions = directions
+        self._lay_out = lay_out
+        self._error: Exception | None = None
+        self._thread: threading.Thread | None = None
+        self._whole = _read(self._path, concepts)
+        self._rough = rough(directions()) if self._whole is None else self._whole
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether concepts are being laid out."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def look(self, patience: float = PATIENCE) -> Points:
+        """Return where concepts lie, (concept, 2): roughly, while they are being laid out.
+
+        Raises
+        ------
+        Exception
+            What laying out raised; the next look tries again.
+        """
+        if self._whole is None and not self.is_busy:
+            args = (self._directions(),)
+            self._thread = threading.Thread(target=self._work, args=args, name="map", daemon=True)
+            self._thread.start()
+        if self._whole is None and self._thread is not None:
+            self._thread.join(patience)
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return self._rough if self._whole is None else self._whole
+
+    def _tell(self, share: float) -> None:
+        self.share = share
+
+    def _work(self, directions: Points) -> None:
+        try:
+            found = self._lay_out(directions, self._tell)
+        except Exception as error:
+            self._error = error
+            return
+        self._whole = found
         with suppress(OSError):  # a full disk, or one that is read only: it is computed again
-            make_state_folder(path.parent)
-            with whole_file(path) as temporary, open(temporary, "wb") as file:
-                np.save(file, found)
-            maps = sorted(path.parent.glob("map-*.npy"), key=lambda own: own.stat().st_mtime)
-            for oldest in maps[:-MOST_KEPT]:
-                oldest.unlink()
-    return found
+            _keep(self._path, found)
+
+
+def _read(path: Path, concepts: int) -> Points | None:
+    with suppress(OSError, ValueError, EOFError):
+        kept = np.load(path, allow_pickle=False)
+        if kept.shape == (concepts, 2):
+            return np.asarray(kept, np.float32)
+    return None
+
+
+def _keep(path: Path, points: Points) -> None:
+    make_state_folder(path.parent)
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, points)
+    maps = sorted(path.parent.glob("map-*.npy"), key=lambda own: own.stat().st_mtime)
+    for oldest in maps[:-MOST_KEPT]:
+        oldest.unlink()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,19 @@ import pytest
 import streamlit as st
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 from sklearn.metrics.pairwise import cosine_similarity
 
-from dashboards.server.map_cache import kept_map
+from dashboards.server.map_cache import ConceptMap, Points
 from dashboards.views.concepts import concept_map
-from dashboards.views.concepts.concept_map import by_presence, laid_out, map_figure, nearest
+from dashboards.views.concepts.concept_map import (
+    by_presence,
+    laid_out,
+    map_figure,
+    nearest,
+    rough_map,
+)
 from fact.traces.by_concept import Block, Presences
 from registry.plan.project import Project
 from tests.dashboards.fabricate import HOSTILE
@@ -77,22 +86,59 @@ def test_presences_are_alike_by_their_correlation() -> None:
     assert_allclose((found.T @ found)[known][:, known], expected[known][:, known], atol=1e-5)
 
 
-def test_a_map_is_computed_once_and_again_where_it_is_damaged(tmp_path: Path) -> None:
-    calls = []
+def test_the_rough_map_is_by_the_two_main_directions(families: NDArray[np.float32]) -> None:
+    directions = families.copy()
+    directions[:, 5] = np.nan
+    known = np.arange(240) != 5
+    found = rough_map(directions)
+    assert np.isnan(found[5]).all()
+    expected = PCA(2).fit_transform(directions.T[known])
+    alike = np.abs(cosine_similarity(found[known].T, expected.T))
+    assert_allclose(alike, np.eye(2), atol=0.02)  # either sign
+    assert np.isnan(rough_map(directions[:, :15])).all(), "too few to lay out"
 
-    def compute() -> NDArray[np.float32]:
+
+def a_map(folder: Path, calls: list[int], waited: threading.Event) -> ConceptMap:
+    """Return a map of three concepts, rough until an event is set."""
+
+    def lay_out(directions: Points, progress: Callable[[float], None]) -> Points:
         calls.append(1)
-        return np.arange(6, dtype=np.float32).reshape(3, 2)
+        progress(0.5)
+        assert waited.wait(60)
+        return 2 * directions
 
+    points = np.arange(6, dtype=np.float32).reshape(3, 2)
+    return ConceptMap(folder, "digest", 3, lambda: points, lambda own: own, lay_out)
+
+
+def test_a_map_is_laid_out_once_and_again_where_it_is_damaged(tmp_path: Path) -> None:
+    calls: list[int] = []
+    waited = threading.Event()
+    first = a_map(tmp_path, calls, waited)
     for _ in range(2):
-        assert kept_map(tmp_path, "digest", 3, compute).tolist() == [[0, 1], [2, 3], [4, 5]]
+        assert first.look(patience=0).tolist() == [[0, 1], [2, 3], [4, 5]]
+        assert first.is_busy, "nobody waits for it"
+    waited.set()
+    laid = [[0, 2], [4, 6], [8, 10]]
+    assert first.look(60).tolist() == laid
+    assert first.share == 0.5, "as it was told"
+    assert a_map(tmp_path, calls, waited).look(60).tolist() == laid
     assert len(calls) == 1
     [path] = (tmp_path / ".factbook" / "cache").glob("map-*.npy")
     path.write_bytes(path.read_bytes()[:-5])
-    kept_map(tmp_path, "digest", 3, compute)
+    assert a_map(tmp_path, calls, waited).look(60).tolist() == laid
     assert len(calls) == 2
-    kept_map(tmp_path, "digest", 3, compute)
-    assert len(calls) == 2
+
+
+def test_what_laying_out_raises_is_raised_to_who_looks(tmp_path: Path) -> None:
+    def refuse(directions: Points, progress: Callable[[float], None]) -> Points:
+        raise ValueError("not installed")
+
+    nowhere = np.zeros((3, 2), np.float32)
+    known = ConceptMap(tmp_path, "digest", 3, lambda: nowhere, lambda own: own, refuse)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not installed"):
+            known.look(60)
 
 
 def test_the_map_tells_names_and_says_what_it_means() -> None:

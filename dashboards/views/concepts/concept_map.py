@@ -7,6 +7,7 @@ how far apart others are means nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import altair as alt
@@ -38,8 +39,20 @@ ROWS = 1024
 """Concepts whose cosines with all are in memory at a time: 64 MB of 16,384."""
 
 
+NEAREST = 0.3
+"""Share of the time of laying out that it takes to find which are alike."""
+
+TOLD = 20
+"""Iterations after which it is told how far laying out is."""
+
+SWEEPS = 12
+"""Of the subspace that comes near the two main directions."""
+
+
 def nearest(
-    directions: NDArray[np.float32], count: int
+    directions: NDArray[np.float32],
+    count: int,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the most similar others of each of some directions.
 
@@ -49,6 +62,8 @@ def nearest(
         Each of length 1.
     count : int
         Others of each; below the number of concepts.
+    progress : callable
+        Called with the share that is done.
 
     Returns
     -------
@@ -62,21 +77,50 @@ def nearest(
         own = np.arange(start, min(start + ROWS, concepts))
         cosines = directions[:, own].T @ directions
         cosines[np.arange(len(own)), own] = -np.inf  # not itself
-        first = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        first = np.argpartition(cosines, -count, axis=1)[:, -count:]
         values = np.take_along_axis(cosines, first, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
         indices[own] = np.take_along_axis(first, order, axis=1)
         found[own] = np.take_along_axis(values, order, axis=1)
+        progress((start + len(own)) / concepts)
     return indices, found
 
 
-def laid_out(directions: NDArray[np.float32]) -> NDArray[np.float32]:
+def rough_map(directions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return where the two main directions of all put concepts, (concept, 2), in a second.
+
+    NaN of those without a direction, and of all where they are too few.
+    """
+    known = np.isfinite(directions).all(axis=0)
+    found = np.full((directions.shape[1], 2), np.nan, np.float32)
+    if known.sum() >= LEAST:
+        found[known] = _main_directions(np.ascontiguousarray(directions[:, known]))
+    return found
+
+
+def _main_directions(directions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the two principal components of each concept, (concept, 2), by subspace iteration."""
+    mean = directions.mean(axis=1, keepdims=True)
+    base = np.random.default_rng(0).standard_normal((len(directions), 8)).astype(np.float32)
+    for _ in range(SWEEPS):
+        along = directions.T @ base - mean.T @ base
+        base, _ = np.linalg.qr(directions @ along - mean * along.sum(axis=0))
+    along = directions.T @ base - mean.T @ base
+    _, _, turns = np.linalg.svd(along, full_matrices=False)
+    return np.asarray(along @ turns[:2].T, np.float32)
+
+
+def laid_out(
+    directions: NDArray[np.float32], progress: Callable[[float], None] = lambda share: None
+) -> NDArray[np.float32]:
     """Return where concepts lie, (concept, 2); NaN of those without a direction.
 
     Parameters
     ----------
     directions : ndarray of float32, (channel, concept)
         Each of length 1, or NaN; two concepts are as alike as the cosine of theirs.
+    progress : callable
+        Called with the share that is done.
 
     Raises
     ------
@@ -92,20 +136,28 @@ def laid_out(directions: NDArray[np.float32]) -> NDArray[np.float32]:
     if size < LEAST:
         return found
     count = min(NEIGHBOURS["many" if size > MANY else "few"], size - 1)
-    indices, cosines = nearest(own, count)
+    indices, cosines = nearest(own, count, lambda share: progress(NEAREST * share))
     distances = np.sqrt(np.maximum(2 - 2 * cosines.astype(np.float64), 0))  # of ends of length 1
     affinities = affinity.PerplexityBasedNN(
         knn_index=nearest_neighbors.PrecomputedNeighbors(indices, distances),
         perplexity=max(2.0, count / 3),
         n_jobs=-1,
     )
-    begin = initialization.pca(own.T.astype(np.float64), random_state=0)
+    begin = initialization.rescale(_main_directions(own).astype(np.float64))
+    begin = initialization.jitter(begin, random_state=0)  # equal ones would stay together
     forces = "fft" if size > MANY else "bh"
     points = TSNEEmbedding(
         begin, affinities, negative_gradient_method=forces, n_jobs=-1, random_state=0
     )
-    points = points.optimize(n_iter=EARLY, exaggeration=12, momentum=0.5)
-    points = points.optimize(n_iter=LATER, exaggeration=1, momentum=0.8)
+
+    def tell(begun: int) -> dict[str, Any]:
+        def done(iteration: int, _error: float, _points: object) -> None:
+            progress(NEAREST + (1 - NEAREST) * (begun + iteration) / (EARLY + LATER))
+
+        return {"callbacks": done, "callbacks_every_iters": TOLD}
+
+    points = points.optimize(n_iter=EARLY, exaggeration=12, momentum=0.5, **tell(0))
+    points = points.optimize(n_iter=LATER, exaggeration=1, momentum=0.8, **tell(EARLY))
     found[known] = np.asarray(points)
     return found
 

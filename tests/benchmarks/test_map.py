@@ -1,7 +1,7 @@
 """A map of 16,384 concepts in Chromium: seconds until it is drawn, and until a click is answered.
 
 And the memory that it takes: of the server, and of the window. Concepts have random directions,
-which is the worst for what lays them out. That is done once, and kept.
+which is the worst for what lays them out. That is done once, behind a rough map, and kept.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ pytestmark = pytest.mark.benchmark
 browser = test_browser.browser
 
 SIZE = large.Size(images=2000, side=8)
-FIRST, WARM, CLICK = 120.0, 2.0, 1.0
-"""Seconds: the first time ever, when all are laid out; later in a new window; of a click."""
+FIRST, LAID_OUT, WARM, CLICK = 5.0, 120.0, 2.0, 1.0
+"""Seconds: the first time ever, roughly, and until all are laid out; later in a new window; of a
+click."""
+LAYING = "The map is being laid out"
 SERVER, WINDOW = 1500.0, 500.0
 """MB."""
 
@@ -46,6 +48,9 @@ def test_a_map_of_16_384_concepts(root: Path, browser: Browser, table: Table) ->
     with serve(root, OFF) as address:
         until_ready(address)
         page, first = shown(browser, address)
+        page.get_by_text(LAYING).first.wait_for(state="detached", timeout=1000 * LAID_OUT)
+        until_idle(page)
+        laid_out = page.evaluate("performance.now()") / 1000
         page.context.close()
         [kept] = (root / ".factbook" / "cache").glob("map-*.npy")
         until_ready(address)
@@ -54,7 +59,8 @@ def test_a_map_of_16_384_concepts(root: Path, browser: Browser, table: Table) ->
         heap = page.evaluate("performance.memory.usedJSHeapSize") / 1e6
         memory = window_memory() - before
         name = f"map of {SIZE.concepts:,} concepts"
-        table.within(f"{name}, laid out once", first, FIRST, "s")
+        table.within(f"{name}, roughly, the first time", first, FIRST, "s", asked=FIRST)
+        table.within(f"{name}, laid out once", laid_out, LAID_OUT, "s")
         table.within(f"{name}, in a new window", again, WARM, "s", asked=WARM)
         table.within(
             f"{name}, memory of the window", memory, WINDOW, "MB", note=f"{heap:.0f} of JS"

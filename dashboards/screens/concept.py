@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
@@ -47,10 +48,10 @@ from dashboards.views.parts.parts import (
     Number,
     Part,
     Passages,
-    Picture,
     Pictures,
     Table,
     file_name,
+    without_image,
 )
 from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs.settings import behind
@@ -72,7 +73,6 @@ ABOUT_MISSING = (
     "are proposals."
 )
 ENLARGE = "Click one to enlarge it; point at it for its id."
-TILE = 160  # pixels
 SIMILAR_IN_ROW = 7
 TEXTS_SHOWN = 6
 LINKS = 6
@@ -499,7 +499,7 @@ def _similar(
     what: str,
     concept: int,
 ) -> None:
-    """Show concepts that are like one, each with a button that leads to it."""
+    """Show concepts that are like one, each with a link that leads to it."""
     st.markdown(f"**{title}**")
     if similar.empty:
         st.caption(f"None: this {model.words.noun} is constant.")
@@ -512,45 +512,31 @@ def _similar(
             if model.is_of_texts
             else {}
         )
-        kind = view.noun(frame)
-        with st.container(horizontal=True, gap="small"):
-            for row in table.frame.to_dict("records"):
-                line = lines.get(int(row["concept"]), "")
-                _similar_tile(row, what, pictures.get(row["concept"]), kind, line)
+        shown = []
+        for row in table.frame.to_dict("records"):
+            other = int(row["concept"])
+            picture = pictures.get(other, without_image())
+            caption = _similar_caption(row, what, view.noun(frame), lines.get(other, ""))
+            links = _address(model, concept=other), _address(model, **{OTHER: other})
+            shown.append(
+                replace(picture, caption=caption, link=links[0], aside=("Compare", links[1]))
+            )
+        show_part(Pictures(shown))
     offer_table(table)
 
 
-def _similar_tile(
-    row: Mapping[Hashable, Any], what: str, picture: Picture | None, kind: str, line: str
-) -> None:
-    concept = int(row["concept"])
-    slot = st.container(width=TILE, gap="xxsmall")
-    if picture:
-        with slot:
-            show_part(Pictures([picture]))
-    buttons = slot.container(horizontal=True, gap="small")
-    buttons.button(
-        literal(f"{kind} {concept}"),
-        key=f"similar-{what}-{concept}",
-        on_click=go_to,
-        args=(concept,),
-        type="tertiary",
-        help="Show it.",
-    )
+def _address(model: datasets.Model, **values: object) -> str:
+    return f"concepts?{urlencode({**model.address, **values}, doseq=True)}"
+
+
+def _similar_caption(row: Mapping[Hashable, Any], what: str, kind: str, line: str) -> str:
     called = f"“{row['called']}”" if row.get("called") else ""
-    buttons.button(
-        "Compare",
-        key=f"compare-{what}-{concept}",
-        on_click=_compare_with,
-        args=(concept,),
-        type="tertiary",
-        help="Show both side by side.",
-    )
     own = row.get("token") or row.get("own_name") or ""
     name = str(row["name"] or ("" if own else "no name"))
     own = "" if own == name else own
-    lines = [name, own, called, f"{what} {number_text(row[what], 2)}", line]
-    slot.caption("  \n".join(map(literal, filter(None, lines))))
+    first = f"{kind} {int(row['concept'])}"
+    lines = (first, name, own, called, f"{what} {number_text(row[what], 2)}", line)
+    return "\n".join(filter(None, lines))
 
 
 # -- decisions --------------------------------------------------------------------------------

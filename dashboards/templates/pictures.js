@@ -77,7 +77,14 @@ if (!window.factbookPictures) {
     const link = event.target.closest?.("a.fb-go")
     if (link && !(event.ctrlKey || event.metaKey || event.shiftKey || event.button)) {
       event.preventDefault()  // Streamlit shows another page of its own without loading all anew
-      history.pushState({}, "", link.href)
+      const to = new URL(link.href)
+      if (to.pathname === location.pathname && "keep" in link.dataset) {
+        const kept = new URLSearchParams(location.search)  // what else is chosen stays
+        for (const key of new Set(to.searchParams.keys())) kept.delete(key)
+        for (const [key, value] of to.searchParams) kept.append(key, value)
+        to.search = kept
+      }
+      history.pushState({}, "", to.href)
       dispatchEvent(new PopStateEvent("popstate"))
     }
   })

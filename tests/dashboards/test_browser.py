@@ -580,8 +580,9 @@ def test_from_a_concept_to_a_similar_one_and_to_the_whole_model(page: Page, addr
     see(page, "Present in the same images")
     press_keys(page)
     mark_a_range(page)
-    page.get_by_role("button", name=re.compile("^Concept ")).first.click()
+    page.get_by_role("link", name=re.compile("^Concept ")).first.click()
     page.wait_for_url(lambda url: not re.search(r"concept=0\b", url))
+    asked(page, "metric=iou")
     idle(page)
     [concept] = asked(page)["concept"]
     see(page, f"Concept {concept}")

@@ -6,8 +6,10 @@ import re
 import shutil
 import threading
 from collections.abc import Mapping
+from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -112,16 +114,28 @@ def test_what_speaks_against_a_name_is_told(open_page: Open, judged: Path) -> No
 
 def test_similar_concepts_are_a_click_away(open_page: Open, judged: Path) -> None:
     page = open_page(judged, "concepts", {"concept": "0"})
-    near = [button for button in page.button if str(button.key).startswith("similar-cosine-")]
-    assert near[0].label == "Concept 1"  # which was made to point almost there
-    near[0].click().run()
+    first = links_to_similar(page, "cosine")[0]
+    assert first["concept"] == ["1"], "which was made to point almost there"
+    page = open_page(judged, "concepts", {key: first[key][0] for key in ("cell", "run", "concept")})
     assert page.subheader[0].value.startswith("Concept 1")
     presence = fabricate.concepts()["presence"].values.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = np.corrcoef(presence, rowvar=False)[1]
     correlation[1] = -np.inf
-    first = next(b for b in page.button if str(b.key).startswith("similar-correlation-"))
-    assert first.label == f"Concept {int(np.nanargmax(correlation))}"
+    first = links_to_similar(page, "correlation")[0]
+    assert first["concept"] == [f"{int(np.nanargmax(correlation))}"]
+
+
+def links_to_similar(page: AppTest, what: str) -> list[dict[str, list[str]]]:
+    """Return where the concepts lead that are like one, by cosine or correlation."""
+    [row] = (
+        element.proto.body
+        for element in page.get("html")
+        if element.proto.body.startswith('<div class="fb-pictures">')
+        and f"<span>{what} " in element.proto.body
+    )
+    found = re.findall(r'<strong><a class="fb-go" href="concepts\?([^"]+)"', row)
+    return [parse_qs(unescape(address)) for address in found]
 
 
 def test_a_dead_concept_says_that_it_is_nowhere(open_page: Open, judged: Path) -> None:

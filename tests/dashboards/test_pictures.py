@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dashboards.views.parts import pictures as view
-from dashboards.views.parts.parts import Picture, Pictures
+from dashboards.views.parts.parts import Picture, Pictures, without_image
 from dashboards.views.parts.pictures import COLOURS, PLACE, WEIGHTS, pictures_html
 from tests.dashboards.fabricate import HOSTILE
 
@@ -85,3 +86,17 @@ def test_texts_of_pictures_are_escaped_and_a_report_has_no_links() -> None:
     assert '<a class="fb-go" href="x?c=' in html
     inert = pictures_html(Pictures([picture, drawn()], below=COLOURS), inert=True)
     assert not re.search("<(a|button|script)|hidden", inert)
+
+
+def test_what_has_no_image_is_a_caption_with_its_links() -> None:
+    one = replace(
+        without_image(), caption="Concept 3\n<b>", link="x?c=3", aside=("Compare", "x?with=3")
+    )
+    html = pictures_html(Pictures([one]))
+    assert "<img" not in html
+    assert '<strong><a class="fb-go" href="x?c=3" data-keep>Concept 3</a></strong>' in html
+    assert "<span>&lt;b&gt;</span>" in html
+    assert (
+        'href="x?with=3" data-keep aria-label="Compare: Concept 3 · &lt;b&gt;">Compare</a>' in html
+    )
+    assert "<a" not in pictures_html(Pictures([one]), inert=True)

@@ -226,6 +226,8 @@ class Picture:
         What is shown in its place until it is enlarged: uint8 (y, x, colour).
     link : str
         Where the caption leads: a path of this dashboard with its query.
+    aside : tuple of str
+        Another link below the caption: its words, and where it leads.
     """
 
     pixels: np.ndarray
@@ -234,6 +236,12 @@ class Picture:
     layers: Mapping[str, np.ndarray] = field(default_factory=dict)
     face: np.ndarray | None = None
     link: str = ""
+    aside: tuple[str, str] = ("", "")
+
+
+def without_image() -> Picture:
+    """Return a picture of which only what is said is shown."""
+    return Picture(np.empty((0, 0, 3), np.uint8))
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,9 @@ def pictures_html(part: Pictures, inert: bool = False) -> str:
 
 
 def _figure(picture: Picture, part: Pictures, inert: bool) -> str:
+    caption = _caption(picture, inert)
+    if not picture.pixels.size:
+        return f"<figure>{caption}</figure>"
     shown = part.shown_layer(picture)
     is_below = bool(shown and part.below)
     face = picture.pixels if picture.face is None else picture.face
@@ -209,7 +212,6 @@ def _figure(picture: Picture, part: Pictures, inert: bool) -> str:
     images = _img(face, "fb-face", about)
     if is_below:
         images += _below(picture, shown, about)
-    caption = _caption(picture, "" if inert else picture.link)
     tooltip = f' title="{escape(picture.details)}"' if picture.details else ""
     if inert:
         return f"<figure{tooltip}>{images}{caption}</figure>"
@@ -249,10 +251,20 @@ def _img(
     return f'<img class="{kind}{small}" src="{data_address(pixels)}" alt="{escape(alt)}"{more}>'
 
 
-def _caption(picture: Picture, link: str) -> str:
+def _caption(picture: Picture, inert: bool) -> str:
     if not picture.caption:
         return ""
     first, *others = (escape(line) for line in picture.caption.split("\n"))
-    first = f'<a class="fb-go" href="{escape(link)}">{first}</a>' if link else first
     lines = "".join(f"<span>{line}</span>" for line in others)
+    words, leads = picture.aside
+    if words and not inert:
+        about = f"{words}: {' · '.join(picture.caption.splitlines())}"
+        lines += f"<span>{_link(words, leads, about)}</span>"
+    first = _link(first, picture.link) if picture.link and not inert else first
     return f"<figcaption><strong>{first}</strong>{lines}</figcaption>"
+
+
+def _link(words: str, leads: str, about: str = "") -> str:
+    """Return a link within the dashboard; `words` are escaped."""
+    label = f' aria-label="{escape(about)}"' if about else ""
+    return f'<a class="fb-go" href="{escape(leads)}" data-keep{label}>{words}</a>'

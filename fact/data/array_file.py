@@ -6,6 +6,7 @@ bottleneck predicts, the probabilities of a language model's next tokens.
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 import zipfile
@@ -345,10 +346,36 @@ def _read_csv(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
 
     texts = dict.fromkeys([*ids, f"{UNNAMED}0"], str)
     header = pd.read_csv(path, nrows=0).columns
+    first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
+    _require_names([name for name in first.iloc[0].tolist() if name])
     missing = {str(column): MISSING for column in header if column not in texts}
     # Names of rows stand as they are: NA is one, and nan.
     table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=missing)
     return _columns(table, ids)
+
+
+def _require_names(header: Sequence[str]) -> None:
+    """Raise where the first line of a file holds no names of columns, or some of them twice.
+
+    Whole numbers may be names, and are where pandas wrote a table whose columns have none.
+    """
+    counts = [name for name in header if name.strip().isdecimal()]
+    if len(counts) < len(header) and all(map(_is_number, header)):
+        wrong = next(name for name in header if name not in counts)
+        raise ArrayFileError(
+            f"its first line holds numbers, as {wrong}: expected the names of the columns; a table "
+            "without them may be an .npy file"
+        )
+    if repeated := _repeated(header):
+        hint = "; is it a line of values?" if len(counts) == len(header) else ""
+        raise ArrayFileError(f"names of columns repeat others: {repeated}{hint}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _read_parquet(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:

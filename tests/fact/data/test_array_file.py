@@ -400,3 +400,35 @@ def test_what_may_be_an_index_and_is_not_said_to_be_is_refused(tmp_path: Path) -
     table.rename(columns={"wing": ""}).to_csv(tmp_path / "none.csv", index=False)
     with pytest.raises(ArrayFileError, match="column 1 of 3 has no name"):
         read_array(tmp_path / "none.csv")
+
+
+def test_columns_of_a_csv_are_called_otherwise_than_each_other(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("image,red,red,red.1,blue\na,1,0,1,0\nb,0,1,1,0\n")
+    with pytest.raises(ArrayFileError, match=r"names of columns repeat others: 'red'$"):
+        ArrayFile(str(path)).load()
+    path.write_text("image,red,red.1\na,1,0\nb,0,1\n")
+    assert ArrayFile(str(path)).load().columns == ("red", "red.1")
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("0.5,-1.25,2\n1,0,0\n0,0,1\n", r"first line holds numbers, as 0\.5: expected the names"),
+        ("1e-3,2,7\n1,0,0\n0,0,1\n", "first line holds numbers, as 1e-3"),
+        ("0,1,0\n1,0,0\n0,0,1\n", "names of columns repeat others: '0'; is it a line of values"),
+    ],
+)
+def test_a_csv_without_names_of_columns_loses_no_row(tmp_path, lines, told):
+    path = tmp_path / "neurons.csv"
+    path.write_text(lines)
+    with pytest.raises(ArrayFileError, match=told):
+        ArrayFile(str(path)).load()
+
+
+def test_columns_that_are_counted_need_no_other_names(tmp_path):
+    path = tmp_path / "neurons.csv"
+    pd.DataFrame([[0.5, 1.0], [0.25, 0.0], [0.5, 2.0]]).to_csv(path)
+    assert ArrayFile(str(path)).load().values.shape == (3, 2)
+    path.write_text("281,285\n0.5,1\n0.25,0\n")
+    assert ArrayFile(str(path)).load().columns == ("281", "285")

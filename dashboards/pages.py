@@ -23,7 +23,8 @@ from dashboards.views.results.menu import MENU, view_of
 # pixels as narrow a margin as lets six pictures of 120 stand in a row beside a scrollbar. A
 # comment, since Streamlit would show a docstring on the page.
 READABLE = """<style>
-[data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
+:is([data-testid=stApp], [data-testid=stPopoverBody]) [data-testid=stCaptionContainer] {
+  opacity: 0.85; color: inherit; }
 [data-testid=stMainBlockContainer] { padding-top: 4rem; padding-bottom: 3rem; }
 [data-testid=stElementContainer]:has(> [data-testid=stHtml]):not(:has(p, figure, a, mark)) {
   display: none; }

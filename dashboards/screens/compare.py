@@ -96,18 +96,23 @@ def _pick(catalog: Catalog) -> None:
         placeholder="another of the same stage" if first else "choose the first one",
         disabled=not first,
     )
-    chosen = " ".join(filter(None, (first, second)))
-    button.button(
-        "Compare", on_click=_name_runs, args=(chosen,), disabled=not second, type="primary"
-    )
+    chosen = tuple(filter(None, (first, second)))
+
+    def name(names: Sequence[str]) -> None:
+        """Name the runs that names mean now, so that the address shows these for ever."""
+        meant = view.choose(names, rows, catalog.project.graph)
+        is_told = not (meant.unknown or meant.left_out)
+        _name_runs(" ".join([run_key(row.run) for row in meant.rows] if is_told else names))
+
+    button.button("Compare", on_click=name, args=(chosen,), disabled=not second, type="primary")
     if found := view.suggestions(rows):
         st.markdown("**Suggestions**")
         for number, one_of_them in enumerate(found):
             st.button(
                 literal(one_of_them.title),
                 key=f"suggested-{number}",
-                on_click=_name_runs,
-                args=(" ".join(one_of_them.names),),
+                on_click=name,
+                args=(one_of_them.names,),
                 type="tertiary",
                 icon=":material/compare_arrows:",
             )

@@ -12,7 +12,7 @@ from dashboards.server.connection import written_at
 from dashboards.views.parts.parts import Part
 from dashboards.views.parts.text import literal
 from dashboards.views.runs import pipeline as view
-from dashboards.views.runs.advice import Advice, run_command
+from dashboards.views.runs.advice import first_steps, run_command
 from dashboards.views.runs.holdings import store_parts
 from dashboards.views.runs.states import STATES, state_of
 from registry.catalog.access import Catalog
@@ -46,7 +46,7 @@ def show() -> None:
         bind=page.BOUND,
     )
     if not names:
-        page.tell(Advice("Nothing is declared", "Add an experiment to experiments.toml.", ()))
+        page.tell(first_steps(catalog.project))
         return
     with page.explained(stop=True):
         plan = page.plan_of(catalog, tuple(targets))

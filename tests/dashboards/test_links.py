@@ -239,6 +239,7 @@ def test_a_link_to_what_gc_removed_says_when_and_how_to_make_it_again(
     assert ("k: 8 in this run, 9 now" in words) == is_changed
     way = "To make it again, declare what it was made by" if is_changed else "This makes it again"
     assert way in words
+    assert "One command is enough" in words, "its SAE may be gone too"
     assert page.code[0].value == "factbook run toy-concepts"
 
 
@@ -295,8 +296,8 @@ def test_of_several_runs_that_a_link_names_one_may_be_gone(
     gone = "20200101T000000-aaaaaaaa"
     page = open_page(changed, "names", {"cell": "toy-names", "run": [NAMES, gone]})
     assert f"no run '{gone}'" in plain(page)
-    assert page.dataframe
+    assert page.expander
     shutil.rmtree(changed.root / "artifacts" / "toy-names")
     page = open_page(changed, "names", {"cell": "toy-names", "run": [NAMES]})
     assert "The dataset of this run is gone" in plain(page)
-    assert not page.dataframe
+    assert not page.expander

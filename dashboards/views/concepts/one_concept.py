@@ -153,13 +153,13 @@ def _class_parts(
             note += f" The first {CLASSES_SHOWN} of {counted(len(frame), 'class')}."
         return Figure(f"{name}-{key}", bars(frame.head(CLASSES_SHOWN), **look), title, note.strip())
 
-    x_title = f"fraction of images {what} as the class"
+    present_in = f"Fraction of the images {what} as the class."
     title = "Classes it is present in"
     given_as = "contribution" if is_exact(statistics) else MARK
-    contributed = f"mean {given_as} to the logit"
-    note = f"Mean over images explained for the class. {exactness_note(statistics)}".strip()
+    contributed = f"mean {given_as}"
+    note = f"To the logit, over images explained for the class. {exactness_note(statistics)}"
     return [
-        figure("classes", shares, title, "", x_title=x_title, form=".1%"),
+        figure("classes", shares, title, present_in, x_title="fraction of images", form=".1%"),
         figure("contributions", given, "Classes it contributes to", note, x_title=contributed),
     ]
 

@@ -131,9 +131,13 @@ def way_back(catalog: Catalog, cell: str, fingerprint: str) -> list[str]:
     """
     if cell not in catalog.project.graph.cells:
         return [f"experiments.toml does not declare {cell} any more; where it does again:"]
-    if changes := _changes(catalog, cell, fingerprint):
-        return ["To make it again, declare what it was made by, then run it:", *changes]
-    return ["This makes it again:"]
+    changes = _changes(catalog, cell, fingerprint)
+    lines = ["To make it again, declare what it was made by, then run it:", *changes]
+    lines = lines if changes else ["This makes it again:"]
+    cells = catalog.project.graph.cells
+    if cells.keys() & set(cells[cell].needs.values()):
+        lines.append("One command is enough: what it needs, and is gone too, is made before it.")
+    return lines
 
 
 def _both_sides(change: Change) -> str:

@@ -517,10 +517,9 @@ def _similar(
             other = int(row["concept"])
             picture = pictures.get(other, without_image())
             caption = _similar_caption(row, what, view.noun(frame), lines.get(other, ""))
-            links = _address(model, concept=other), _address(model, **{OTHER: other})
-            shown.append(
-                replace(picture, caption=caption, link=links[0], aside=("Compare", links[1]))
-            )
+            link = _address(model, concept=other)
+            both = _address(model, concept=concept, **{OTHER: other})
+            shown.append(replace(picture, caption=caption, link=link, aside=("Compare", both)))
         show_part(Pictures(shown))
     offer_table(table)
 

@@ -115,6 +115,9 @@ def test_what_speaks_against_a_name_is_told(open_page: Open, judged: Path) -> No
 def test_similar_concepts_are_a_click_away(open_page: Open, judged: Path) -> None:
     page = open_page(judged, "concepts", {"concept": "0"})
     first = links_to_similar(page, "cosine")[0]
+    found = re.findall(r'href="concepts\?([^"]+)" data-keep aria-label="Compare', figures(page))
+    both = [parse_qs(unescape(address)) for address in found]
+    assert (["0"], ["1"]) in [(one["concept"], one["with"]) for one in both]
     assert first["concept"] == ["1"], "which was made to point almost there"
     page = open_page(judged, "concepts", {key: first[key][0] for key in ("cell", "run", "concept")})
     assert page.subheader[0].value.startswith("Concept 1")

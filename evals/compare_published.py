@@ -6,9 +6,13 @@ from evals.sanity.published_tables import ComparisonConfig as Config
 
 stage = registry.Stage(
     "evals.compare_published",
-    version=1,
+    version=2,
     config=Config,
-    needs={"ours": "sanity | identification", "theirs": "sanity | identification?"},
+    needs={
+        "ours": "sanity | identification+",
+        "theirs": "sanity | identification*",
+        "published": "printed_table?",
+    },
     output=schemas.COMPARISON,
     main="evals.sanity.published_tables:compare_published",
     shows=("evals.sanity.published_tables:comparison_table",),

@@ -34,6 +34,7 @@ from fact.data.foreign import TorchvisionDataset as TorchvisionDataset
 from fact.data.official import ImageNet as ImageNet
 from fact.data.official import Places365 as Places365
 from fact.data.photographs import Photographs as Photographs
+from fact.data.printed_table import PrintedTable as PrintedTable
 from fact.data.shapes import Shapes as Shapes
 from fact.data.token_sequences import TokenSequences as TokenSequences
 from fact.data.vocabulary import identity

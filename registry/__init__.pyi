@@ -6,7 +6,7 @@ from .declare.faults import ConfigError, RenamedWarning, StageError
 from .declare.plugins import checks, kind
 from .declare.requirements import Download, Extra, Finding, Package
 from .declare.settings import Formerly, Runtime, Since
-from .declare.stage import Input, Inputs, Run, Stage
+from .declare.stage import Input, Inputs, Run, Stage, listed
 from .execute.experiment import run_module
 from .plan.contents import content_identity
 from .replicates import Replicates, compare_over, mean_over
@@ -47,6 +47,7 @@ __all__ = [
     "compare_over",
     "content_identity",
     "kind",
+    "listed",
     "mean_over",
     "open_catalog",
     "open_dataset",

@@ -78,6 +78,9 @@ REASONS: Mapping[tuple[str, str], str] = {
 }
 """Why a theoretical cell, or its verdict, differs from the published one."""
 
+TESTED_NEURONS = (1330, 1946, 347, 487, 107, 107, 475, 475)
+"""How many neurons each of the paper's eight settings tests, which are all but a twentieth."""
+
 OTHER_DATA = {
     EXPERIMENTAL: "published: mean over eight settings of other networks and data",
     SEMANTIC: (

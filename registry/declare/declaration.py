@@ -241,7 +241,7 @@ class _Joiner(DraftReader):
         if draft.stage is None:  # what a slot wants is not known then; that names exist still is
             slots: Mapping[str, Slot] = {slot: Slot(slot, ()) for slot in draft.slots}
         else:
-            slots = draft.stage.slots
+            slots = draft.stage.slots_of(draft.slots)
         empty = self._check_slots(draft, slots)
         needs = [
             self._need_of_cells(draft, slot)

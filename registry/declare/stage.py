@@ -17,7 +17,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
@@ -64,19 +64,36 @@ class Slot:
         What it takes: names of schemas, or types that resources provide.
     is_optional : bool
         Whether it may be left empty.
+    is_list : bool
+        Whether several things may fill it: the first under its name, the others with a number
+        behind it, as ``ours``, ``ours_2``; :func:`listed` returns them in their order.
     """
 
     name: str
     kinds: tuple[str, ...]
     is_optional: bool = False
+    is_list: bool = False
 
     @classmethod
     def parse(cls, name: str, text: str) -> Slot:
-        """Read ``concepts``, ``concepts | activations``, or ``sanity?`` where it may be empty."""
-        kinds = tuple(kind.strip() for kind in text.removesuffix("?").split("|"))
-        if not all(kind.isidentifier() for kind in kinds):
+        """Read ``concepts``, ``concepts | activations``, or ``sanity?`` where it may be empty.
+
+        ``sanity+`` takes one or a list of them, ``sanity*`` none too.
+        """
+        kinds = tuple(kind.strip() for kind in text.rstrip("?+*").split("|"))
+        mark = text[len(text.rstrip("?+*")) :]
+        if not all(kind.isidentifier() for kind in kinds) or len(mark) > 1:
             raise StageError(f"slot {name!r}: expected kinds as 'concepts | labels?'; got {text!r}")
-        return cls(name, kinds, text.endswith("?"))
+        return cls(name, kinds, mark in ("?", "*"), mark in ("+", "*"))
+
+    def numbered(self, number: int) -> str:
+        """Return the name under which the thing of this number, from 1, fills a list."""
+        return self.name if number == 1 else f"{self.name}_{number}"
+
+    def has(self, name: str) -> bool:
+        """Whether what fills ``name`` is of this list."""
+        base, _, number = name.rpartition("_")
+        return name == self.name or (self.is_list and base == self.name and number.isdecimal())
 
     def __str__(self) -> str:
         return " or ".join(map(repr, self.kinds))
@@ -231,6 +248,16 @@ class Stage:
         """The module of the function that does the work, where it is named by its path."""
         return (self.main_path.partition(":")[0],) if self.main_path else ()
 
+    def slots_of(self, filled: Iterable[str]) -> dict[str, Slot]:
+        """Return its slots, those of lists with every number that is filled."""
+        lists = [slot for slot in self.slots.values() if slot.is_list]
+        return self.slots | {
+            name: replace(slot, name=name, is_optional=True)
+            for name in sorted(filled, key=_of_list)
+            for slot in lists
+            if name not in self.slots and slot.has(name)
+        }
+
     @property
     def doc(self) -> str:
         """First line of the docstring of the stage's module."""
@@ -358,6 +385,12 @@ class Stage:
     def configuration(self, config: Any) -> dict[str, Any]:
         """Return a validated configuration as plain JSON values, every key resolved."""
         return self.settings.plain(config)
+
+
+def _of_list(name: str) -> tuple[str, int]:
+    """Return what orders the names that fill a list."""
+    base, _, number = name.rpartition("_")
+    return (base, int(number)) if number.isdecimal() else (name, 1)
 
 
 def _named(path: str) -> Any:
@@ -569,6 +602,12 @@ class Input:
 
 
 Inputs = Mapping[str, Input]
+
+
+def listed(inputs: Inputs, slot: str) -> tuple[Input, ...]:
+    """Return what fills a slot that takes a list, in its order; empty where nothing does."""
+    names = filter(Slot(slot, (), is_list=True).has, inputs)
+    return tuple(inputs[name] for name in sorted(names, key=_of_list))
 
 
 @runtime_checkable

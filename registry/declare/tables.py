@@ -315,7 +315,7 @@ class DraftReader:
         plain = self._plain((*where, "config"), config)
         fixed = rules.runtime
         before = len(self.faults)
-        cells = self._cells((*where, "matrix"), listed, rules)
+        cells = self._cells((*where, "matrix"), listed, stage)
         self._check_cells(cells, matrix)
         bad_cells = {CELL} if len(self.faults) > before else set()
         axes = {k: self._axis((*where, "matrix", k), v, k in fixed) for k, v in matrix.items()}
@@ -323,7 +323,7 @@ class DraftReader:
         return Draft(
             name,
             stage if all(isinstance(value, dict) for value in inner.values()) else None,
-            self._references((*where, "needs"), needs),
+            self._references((*where, "needs"), needs, stage),
             plain,
             {key: values for key, values in axes.items() if values},
             frozenset(config.keys() - plain.keys() | bad_axes | bad_cells),
@@ -333,10 +333,11 @@ class DraftReader:
         )
 
     def _cells(
-        self, where: KeyPath, listed: Mapping[KeyPath, Any], rules: KeyRules
+        self, where: KeyPath, listed: Mapping[KeyPath, Any], stage: Stage | None
     ) -> tuple[DraftCell, ...]:
         """Read the cells of a matrix that have names."""
         cells = []
+        rules = stage.settings.rules if stage else NO_RULES
         for place, value in listed.items():
             at = (*where, *place)
             if self._typed(at, value, dict, "a table") is None:
@@ -349,7 +350,8 @@ class DraftReader:
                 self.faults.add((*at, CELL), f"bad name {name!r}: expected {_LETTERS}, at most 100")
             needs = self._table((*at, "needs"), table.pop("needs", {}))
             config = self._plain(at, self._renamed(at, table, rules))
-            cells.append(DraftCell(name, self._references((*at, "needs"), needs), config, at))
+            references = self._references((*at, "needs"), needs, stage)
+            cells.append(DraftCell(name, references, config, at))
         return tuple(cells)
 
     def _check_cells(self, cells: tuple[DraftCell, ...], matrix: Values) -> None:
@@ -361,8 +363,23 @@ class DraftReader:
             for key in cell.config.keys() & matrix.keys():
                 self.faults.add((*cell.where, key), "is an axis of the matrix too")
 
-    def _references(self, where: KeyPath, needs: Values) -> dict[str, Reference | None]:
-        return {slot: self._reference((*where, slot), text) for slot, text in needs.items()}
+    def _references(
+        self, where: KeyPath, needs: Values, stage: Stage | None
+    ) -> dict[str, Reference | None]:
+        """Read what fills slots; of a list each under its number."""
+        lists = {name: slot for name, slot in stage.slots.items() if slot.is_list} if stage else {}
+        found = {}
+        for name, value in needs.items():
+            if name not in lists or not isinstance(value, list):
+                found[name] = self._reference((*where, name), value)
+                continue
+            if not value:
+                self.faults.add((*where, name), "empty; expected at least one name")
+                found[name] = None
+            for index, text in enumerate(value):
+                number = lists[name].numbered(index + 1)
+                found[number] = self._reference((*where, name, index), text)
+        return found
 
     def _stage(self, where: KeyPath, table: Values) -> Stage | None:
         if "stage" not in table:

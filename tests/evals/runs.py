@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -41,11 +43,15 @@ class FakeInput:
     """A dataset in a file, opened anew and lazily each time."""
 
     path: Path
+    name: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, FakeInput] = field(default_factory=dict)
+    fingerprint: str = ""
 
     @classmethod
-    def of(cls, dataset: xr.Dataset, path: Path) -> FakeInput:
+    def of(cls, dataset: xr.Dataset, path: Path, **told: Any) -> FakeInput:
         dataset.to_netcdf(path, engine="h5netcdf")
-        return cls(path)
+        return cls(path, **told)
 
     def open(self) -> xr.Dataset:
         return xr.open_dataset(self.path, engine="h5netcdf")

@@ -92,6 +92,7 @@ PAPERS = (
             "experiments": {
                 "sanity-2": {"config": {"neurons": ["0:64"]}},
                 "sanity-4": {"config": {"neurons": ["0:64"]}},
+                "sanity-theirs": {"config": {"neurons": ["0:64"]}},
                 "theory-theirs": {"config": {"simulated_draws": 1}},
             },
         },

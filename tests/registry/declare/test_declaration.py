@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.declare import plugins
+from registry.declare.cells import expand
 from registry.declare.declaration import (
     DeclarationError,
     find_declaration,
@@ -592,4 +593,41 @@ def test_a_slot_may_take_one_of_several_kinds_and_an_optional_one_nothing():
 def test_what_fits_no_kind_of_a_slot_is_told_with_all_of_them(needs, slot, message):
     (fault,) = faults_of(WHOLE + judgement(needs))
     assert fault.key == f"experiments.judgement.needs.{slot}"
+    assert message in fault.message
+
+
+def test_a_list_fills_a_slot_that_takes_one_and_each_entry_has_its_axes():
+    listed = '{ judged = "features", measures = ["concepts[sae.seed=4]", "concepts[sae.seed=5]"] }'
+    declared = parse_declaration(WHOLE + judgement(listed))
+    needs = declared.experiments["judgement"].needs
+    assert [need.slot for need in needs] == ["judged", "measures", "measures_2"]
+    cells = expand(declared).by_experiment["judgement"]
+    one = expand(declared).by_experiment["concepts"]
+    assert len(cells) == len(one) // 2
+    for cell in cells:
+        assert (
+            cell.needs["measures"].replace("sae.seed=4", "sae.seed=5") == cell.needs["measures_2"]
+        )
+    alone = parse_declaration(WHOLE + judgement('{ judged = "features", measures = ["concepts"] }'))
+    plain = parse_declaration(WHOLE + judgement('{ judged = "features", measures = "concepts" }'))
+    assert alone.experiments == plain.experiments
+
+
+@pytest.mark.parametrize(
+    ("needs", "place", "message"),
+    [
+        ('{ judged = ["features"] }', "judged", "expected a string"),
+        ('{ judged = "features", measures = [] }', "measures", "empty; expected at least one name"),
+        (
+            '{ judged = "features", measures = ["concepts", "net"] }',
+            "measures_2",
+            "wants 'concepts'; 'net' provides 'network'",
+        ),
+        ('{ judged = "features", measures = [1] }', "measures[0]", "expected a string"),
+        ('{ judged = "features", judged_2 = "features" }', "judged_2", "no such slot"),
+    ],
+)
+def test_a_list_that_cannot_fill_a_slot_is_told(needs, place, message):
+    (fault,) = faults_of(WHOLE + judgement(needs))
+    assert fault.key == f"experiments.judgement.needs.{place}"
     assert message in fault.message

@@ -14,7 +14,7 @@ from registry.declare import plugins as table_of_kinds
 from registry.declare.faults import ConfigError, StageError
 from registry.declare.plugins import kind, kinds, load_plugins
 from registry.declare.settings import Runtime, Settings
-from registry.declare.stage import Input, Slot, Stage, known_stages, load_stage
+from registry.declare.stage import Input, Slot, Stage, known_stages, listed, load_stage
 from registry.store.durable import StoreError
 from registry.store.manifest import write_manifest
 from registry.store.schema import Schema, Variable
@@ -278,7 +278,16 @@ def test_a_slot_says_what_it_takes(text: str, kinds: tuple[str, ...], is_optiona
     assert Slot.parse("a", text) == Slot("a", kinds, is_optional)
 
 
-@pytest.mark.parametrize("text", ["", "?", "concepts?|labels", "con-cepts", "a,b"])
+def test_a_slot_may_take_a_list():
+    assert Slot.parse("a", "concepts | labels+") == Slot("a", ("concepts", "labels"), False, True)
+    assert Slot.parse("a", "concepts*") == Slot("a", ("concepts",), True, True)
+    names = ["a", "b", "a_10", "a_2", "a_b", "ab_3"]
+    inputs = {name: Input(name, f"of-{name}", "numbers", "0" * 16) for name in names}
+    assert [one.name for one in listed(inputs, "a")] == ["of-a", "of-a_2", "of-a_10"]
+    assert listed(inputs, "c") == ()
+
+
+@pytest.mark.parametrize("text", ["", "?", "concepts?|labels", "con-cepts", "a,b", "a?+", "a+*"])
 def test_a_slot_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(StageError, match="expected kinds as"):
         Slot.parse("a", text)

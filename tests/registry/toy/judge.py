@@ -15,6 +15,6 @@ stage = Stage(
     "tests.registry.toy.judge",
     version=1,
     config=Config,
-    needs={"judged": "features | sae", "measures": "concepts?"},
+    needs={"judged": "features | sae", "measures": "concepts*"},
     output=Output("verdict"),
 )

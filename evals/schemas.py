@@ -536,19 +536,21 @@ COMPARISON = Schema(
     version=1,
     title="Published figures beside ours, cell by cell",
     coords={
-        "cell": _text("cell of the published table: metric, and where it has them, test", "cell")
+        "cell": _text(
+            "cell of the published table: metric, and where it has them, test and setting", "cell"
+        )
     },
     variables={
         "published": _real("published figure", "cell"),
         "ours": _real("ours, by the definitions", "cell"),
-        "theirs": _real("ours, by the rules of the published code; NaN if not computed", "cell"),
+        "theirs": _real("ours, computed again under the cause; NaN if not computed", "cell"),
         "difference": _real("ours less the published one", "cell"),
         "error": _real("standard error of ours, of draws; 0 where none are drawn", "cell"),
         "theirs_error": _real("that of ours by the published rules", "cell"),
-        "state": _text("equal, explained (by the rules of the published code) or open", "cell"),
+        "state": _text("equal, explained (by what was declared otherwise) or open", "cell"),
         "cause": _text("what explains the difference", "cell"),
         "n_equal": _whole("cells that are equal, up to their digits and to chance"),
-        "n_explained": _whole("cells that are the published ones by the published rules"),
+        "n_explained": _whole("cells that are the published ones under the cause"),
         "n_open": _whole("other cells"),
     },
     references=NEURON_EVAL,

@@ -350,7 +350,7 @@ BY_CELL = ResultTable(
         "theirs": Column(".4f", "by their rules", help="computed again by the published rules"),
         "theirs_error": Column(".4f", "±", help="standard error of that, of draws; 0 for none"),
         "difference": Column("+.4f", help="ours less what is published"),
-        "state": Column(help="explained: by their rules it is the published figure; else open"),
+        "state": Column(help="explained: computed again it is the published figure; else open"),
         "cause": Column(help="what was declared otherwise, by which it is the published figure"),
     },
 )

@@ -15,7 +15,14 @@ other rules than the definitions in :mod:`evals.metrics.builtin` in these places
   differs too: :func:`evals.identification.known_neurons.original_auprc`, and ``compat`` of
   :func:`evals.sanity.protocol.change_of_scores`.
 
-Arithmetic is in double precision. Noise and draws follow from the seed and the numbers themselves,
+Arithmetic is in double precision, theirs in single. That decides where scores are equal but for
+rounding: of 0 and 1 as labels, ``wpmi`` adds up ``log 1e-8`` once for every active input without
+the label, and such a sum is rounded by where in the column those inputs stand. Pairs of the same
+counts fall apart by it, in single and in double precision, in an order that is nobody's rule: their
+average precision is another one as soon as rows are in another order, and ours differs from it in
+the same digits.
+
+Noise and draws follow from the seed and the numbers themselves,
 so that they are the same however neurons are divided into blocks; the published code draws them
 anew in every call, and no two of its calls agree.
 

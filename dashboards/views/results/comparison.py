@@ -25,8 +25,8 @@ def blocks(at: view.Setting) -> Iterator[Part]:
     chart = bars(frame, x_title="ours", mark="published")
     yield at.figure("cells", chart, "Ours", "The tick is the published figure.")
     note = (
-        "Explained: computed again by the rules of the published code, the figure is the published "
-        "one. Open: it is not, or was not computed again."
+        "Explained: computed again under the cause that stands beside it, as the rules of the "
+        "published code, the figure is the published one. Open: it is not, or was not."
     )
     yield at.table("cells", BY_CELL, "Cells", note)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -301,3 +302,39 @@ def test_sanity_on_real_neurons_follows_them_too(inputs, tmp_path):
     # all is active at the cut-off 0, so that recall is the share of labels; half of a tenth is lost
     assert theirs.mean_change.sel(metric="recall", **real) == pytest.approx(-0.05, abs=0.01)
     assert ours.mean_change.sel(metric="recall", **real) < -0.3
+
+
+def single_precision_wpmi(activations: np.ndarray, labels: np.ndarray, alpha: float) -> np.ndarray:
+    """Mean over active inputs of the log of labels, as it comes out in single precision."""
+    values, given = (torch.tensor(one, dtype=torch.float32) for one in (activations, labels))
+    strongest = torch.topk(values, math.ceil(alpha * len(values)), dim=0).values[-1]
+    active = (values >= strongest).float()
+    return ((active.T @ torch.log(given.clamp(min=1e-8))) / active.sum(0)[:, None]).numpy()
+
+
+def test_wpmi_differs_from_single_precision_only_in_how_equal_counts_are_rounded():
+    """By counts: what is ordered otherwise misses the label on equally many active inputs."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random((50, 60)) < rng.uniform(0.05, 0.5, 60))[rng.integers(0, 50, 2000)]
+    labels = labels.astype(float)
+    values = (2 * labels + rng.normal(0, 1.5, labels.shape)).astype(np.float32).astype(float)
+    right, n_active = np.arange(60), math.ceil(0.1 * 2000)
+    active = values >= -np.sort(-values, axis=0)[n_active - 1]
+    missed = active.T.astype(int) @ (1 - labels).astype(int)
+    order = rng.permutation(2000)
+    kinds = {
+        "ours": ORIGINAL["wpmi"](values, labels, alpha=0.1, lam=0.0),
+        "ours, other rows": ORIGINAL["wpmi"](values[order], labels[order], alpha=0.1, lam=0.0),
+        "single": single_precision_wpmi(values, labels, 0.1),
+        "single, other rows": single_precision_wpmi(values[order], labels[order], 0.1),
+    }
+    places = np.argsort(missed, axis=None, kind="stable")
+    for name, scores in kinds.items():
+        np.testing.assert_allclose(scores, missed * np.log(1e-8) / n_active, 1e-5, err_msg=name)
+        by_count = np.split(scores.ravel()[places], np.unique(np.sort(missed, None), True)[1][1:])
+        assert all(a.min() > b.max() for a, b in itertools.pairwise(by_count)), name
+        assert any(len(np.unique(own)) > 1 for own in by_count), name  # equal counts fall apart
+    found = {name: original_auprc(scores, right) for name, scores in kinds.items()}
+    assert len({round(float(one), 5) for one in found.values()}) > 1
+    tied = original_auprc(-missed.astype(float), right)
+    assert all(abs(one - tied) < 0.01 for one in found.values())

@@ -149,7 +149,8 @@ def _figures(dataset: xr.Dataset) -> pd.DataFrame:
     frame = xr.Dataset(columns).drop_vars(
         [name for name in dataset.coords if name not in published.dims], errors="ignore"
     )
-    rows = frame.to_dataframe()[list(columns)].dropna(subset=["ours", "error"])
+    order = [name for name in ("metric", "form", "test") if name in frame.dims]
+    rows = frame.to_dataframe(dim_order=order)[list(columns)].dropna(subset=["ours", "error"])
     names = [", ".join(map(str, np.atleast_1d(np.array(own, object)))) for own in rows.index]
     return rows.set_axis(pd.Index(names, name="cell"), axis=0)
 

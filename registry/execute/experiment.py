@@ -13,6 +13,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import itertools
 import os
 import re
 import shutil
@@ -201,10 +202,12 @@ class StageExperiment:
         modules = self.stage.code_modules()
         code = self.task.code if self.task else code_of(self.stage.name, self.project.root, modules)
         _describe(experiment, self.stage, code)
-        needs = dict.fromkeys(self.stage.needs, "")
+        known = dict(_named_configurations(self.stage, self.project, cells))
+        filled = [values["needs"] for values in known.values()]  # lists have more than their first
+        needs = dict.fromkeys(itertools.chain(self.stage.needs, *filled), "")
         defaults = self.stage.settings.defaults()
         experiment.add_config({"seed": 0, **defaults, "experiment": "", "needs": needs})
-        for name, values in _named_configurations(self.stage, self.project, cells):
+        for name, values in known.items():
             experiment.add_named_config(name, values)
 
         # Sacred looks at the names of what its functions take, so that methods will not do.

@@ -126,12 +126,15 @@ def settings_of(accuracy: np.ndarray, tested: tuple[int, ...]) -> dict[str, xr.D
         figures[:, 0], figures[:, 1] = 1.0, own
         found[f"s{number}"] = xr.Dataset(
             {
+                "n_neurons": (
+                    ("form", "test"),
+                    np.tile([[0], [count], [0]], 2),
+                ),  # first, as stored
                 "decrease_accuracy": (by_test, figures),
                 "published": (by_test, published),
                 "standard_error": (by_test, np.full((3, 3, 2), 0.01)),
-                "n_neurons": (("form", "test"), np.tile([[0], [count], [0]], 2)),
             },
-            {"metric": metrics, "form": forms, "test": ["missing", "extra"]},
+            {"form": forms, "metric": metrics, "test": ["missing", "extra"]},  # as in a file
         )
     return found
 

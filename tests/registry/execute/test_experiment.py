@@ -189,6 +189,28 @@ def test_what_rests_on_a_sweep_is_named_by_cell_or_by_what_it_needs(lab: Lab, ru
         assert by_uid(runs, uid)["info"]["factbook"]["fingerprint"] == known
 
 
+def test_a_stage_reads_all_that_fills_a_list(lab: Lab, runs: Any) -> None:
+    cells = ["twice", "sweep[factor=1.0,seed=0]"]
+    more = f"""
+[experiments.both]
+stage = "{AVERAGE}"
+needs = {{ scaled = {json.dumps(cells)} }}
+"""
+    write_project(lab.root, more)
+    for cell in cells:
+        begun(lab.root, SCALE, "with", cell)
+    with open_catalog(lab.root, "off") as catalog:
+        values = [catalog.dataset(cell)["value"].mean() for cell in cells]
+    for words in (("both",), ("both", f"needs.scaled_2={cells[0]}")):
+        uid = begun(lab.root, AVERAGE, "with", *words)
+        found = by_uid(runs, uid)
+        needs = found["config"]["needs"]
+        second = cells[0 if words[1:] else 1]
+        assert needs == {"scaled": cells[0], "scaled_2": second}
+        mean = (values[0] + values[cells.index(second)]) / 2
+        assert found["result"]["mean"] == pytest.approx(float(mean))
+
+
 def test_an_experiment_that_is_not_declared_can_be_typed(lab: Lab, runs: Any) -> None:
     uid = begun(lab.root, SCALE, "with", "needs.numbers=few", "factor=5.0")
     facts = by_uid(runs, uid)["info"]["factbook"]

@@ -28,7 +28,7 @@ stage = registry.Stage(
     "tests.registry.lab.average",
     version=1,
     config=Config,
-    needs={"scaled": "scaled"},
+    needs={"scaled": "scaled+"},
     output=AVERAGED,
 )
 
@@ -37,8 +37,11 @@ stage = registry.Stage(
 def average(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     import xarray as xr
 
-    with inputs["scaled"].open() as dataset:
-        return xr.Dataset({"mean": float(dataset["value"].mean()) + config.offset})
+    means = []
+    for one in registry.listed(inputs, "scaled"):
+        with one.open() as dataset:
+            means.append(float(dataset["value"].mean()))
+    return xr.Dataset({"mean": sum(means) / len(means) + config.offset})
 
 
 if __name__ == "__main__":

@@ -126,10 +126,7 @@ def settings_of(accuracy: np.ndarray, tested: tuple[int, ...]) -> dict[str, xr.D
         figures[:, 0], figures[:, 1] = 1.0, own
         found[f"s{number}"] = xr.Dataset(
             {
-                "n_neurons": (
-                    ("form", "test"),
-                    np.tile([[0], [count], [0]], 2),
-                ),  # first, as stored
+                "n_neurons": (("form", "test"), np.tile([[0], [count], [0]], 2)),
                 "decrease_accuracy": (by_test, figures),
                 "published": (by_test, published),
                 "standard_error": (by_test, np.full((3, 3, 2), 0.01)),

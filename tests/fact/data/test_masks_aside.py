@@ -133,3 +133,23 @@ def test_fingerprints_of_folders_without_masks_are_what_they_were(root: Path) ->
     assert "masks" in whole
     common = masked.declaration.resources["images"].common(whole)
     assert common == f"{identity} names {whole.split(' names ')[1].split(' ')[0]}"
+
+
+def test_masks_that_are_gone_from_here_count_as_they_were_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = declared(root).plan()  # made without masks, but for what reads them
+    project = declared(root, 'masks = "masks"')
+    after, expected = project.plan(), known(root, 'masks = "masks"')
+    tasks = {task.name: (task, "1") for task in before.tasks}
+    tasks |= {name: (after.task(name), "2") for name in ALONE}
+    past = {
+        name: {name: (Earlier.from_record(task.record()),)} for name, (task, _) in tasks.items()
+    }
+    attempts = {task.fingerprint: attempt for task, attempt in tasks.values()}
+    monkeypatch.setattr(project.store, "history", past.__getitem__)
+    monkeypatch.setattr(project.store, "last_attempt", lambda _, value: attempts[value])
+    (root / "pictures").rename(root / "elsewhere")
+    names = project.graph.cells.keys()
+    found = project.known_fingerprints(names)
+    assert {name: found[name] for name in names} == {name: expected[name] for name in names}

@@ -13,7 +13,7 @@ PAPERS = Path(__file__).parents[2] / "papers"
 
 FOLDERS = ("folder", "root", "file", "path")
 SIZES = ("n_concepts", "k", "n_images", "least_images", "images_per_class")
-SIZES += ("neurons", "simulated_draws")
+SIZES += ("neurons", "simulated_draws", "share", "validation_share")
 CALIBRATION = ("scale", "shift")
 """Of another model in a folder, whose cosines become probabilities by numbers of its own."""
 CONSENT = ("trusted",)

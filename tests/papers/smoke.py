@@ -92,7 +92,8 @@ PAPERS = (
             "experiments": {
                 "sanity-2": {"config": {"neurons": ["0:64"]}},
                 "sanity-4": {"config": {"neurons": ["0:64"]}},
-                "sanity-theirs": {"config": {"neurons": ["0:64"]}},
+                "sanity-theirs": {"config": {"neurons": ["0:64"], "validation_share": 0.25}},
+                "known-theirs": {"config": {"share": 0.25}},  # of six neurons, rounded down
                 "theory-theirs": {"config": {"simulated_draws": 1}},
             },
         },

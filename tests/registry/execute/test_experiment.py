@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -189,20 +190,24 @@ def test_what_rests_on_a_sweep_is_named_by_cell_or_by_what_it_needs(lab: Lab, ru
         assert by_uid(runs, uid)["info"]["factbook"]["fingerprint"] == known
 
 
-def test_a_stage_reads_all_that_fills_a_list(lab: Lab, runs: Any) -> None:
+def test_a_stage_reads_all_that_fills_a_list(
+    lab: Lab, runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(lab.root, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(root)
     cells = ["twice", "sweep[factor=1.0,seed=0]"]
     more = f"""
 [experiments.both]
 stage = "{AVERAGE}"
 needs = {{ scaled = {json.dumps(cells)} }}
 """
-    write_project(lab.root, more)
+    write_project(root, more)
     for cell in cells:
-        begun(lab.root, SCALE, "with", cell)
-    with open_catalog(lab.root, "off") as catalog:
+        begun(root, SCALE, "with", cell)
+    with open_catalog(root, "off") as catalog:
         values = [catalog.dataset(cell)["value"].mean() for cell in cells]
     for words in (("both",), ("both", f"needs.scaled_2={cells[0]}")):
-        uid = begun(lab.root, AVERAGE, "with", *words)
+        uid = begun(root, AVERAGE, "with", *words)
         found = by_uid(runs, uid)
         needs = found["config"]["needs"]
         second = cells[0 if words[1:] else 1]

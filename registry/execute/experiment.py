@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import sacred
+from sacred import stdout_capturing
 from sacred.commandline_options import CLIOption
 from sacred.config.config_files import load_config_file
 from sacred.dependencies import PackageDependency, Source
@@ -564,6 +565,34 @@ class _Experiment(sacred.Experiment):
         program = os.path.join(str(self.base_dir), command)
         short, long, internal = super().get_usage(program)  # type: ignore[no-untyped-call]
         return short.replace(repr(command), command), long.replace(repr(command), command), internal
+
+
+class _CapturedStream(stdout_capturing.TeeingStreamProxy):
+    """An output stream of which a run keeps a copy, and which may be written to when it is over.
+
+    A library that is imported within a run may keep the stream, as a handler of its log does. What
+    it writes later is captured by the run that goes on then, if there is one.
+    """
+
+    def write(self, text: str) -> None:
+        stream = self._now()
+        super().write(text) if stream is self else stream.write(text)  # type: ignore[no-untyped-call]
+
+    def flush(self) -> None:
+        stream = self._now()
+        super().flush() if stream is self else stream.flush()  # type: ignore[no-untyped-call]
+
+    def _now(self) -> Any:
+        """Return this stream as long as its run goes on, then that of another, or the console."""
+        streams: list[Any] = [self, sys.stdout, sys.stderr]
+        for stream in streams:
+            is_captured = isinstance(stream, _CapturedStream) and not stream._self_out.closed
+            if is_captured and stream.__wrapped__ is self.__wrapped__:
+                return stream
+        return self.__wrapped__
+
+
+stdout_capturing.TeeingStreamProxy = _CapturedStream  # type: ignore[misc]
 
 
 def _no_effect(args: Any, run: Any) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -16,13 +18,13 @@ import pytest
 
 from registry.catalog.access import open_catalog
 from registry.declare.stage import load_stage
-from registry.execute.experiment import command_line, sacred_name
+from registry.execute.experiment import StageExperiment, command_line, sacred_name
 from registry.execute.runner import EXIT_NOT_RECORDED
 from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.projector import Projector, sync
 from registry.plan.project import open_project
 from registry.record.journal import journal_root, journal_uids, read_journal
-from registry.store.datasets import open_dataset
+from registry.store.datasets import Written, open_dataset
 from tests import forked
 from tests.registry.conftest import Lab
 from tests.registry.lab.project import write_project
@@ -355,6 +357,29 @@ def test_a_database_that_goes_away_costs_the_record_and_not_the_run(
     uid = begun(lab.root, SCALE, "with", "twice", status=EXIT_NOT_RECORDED)
     assert "complete the record with: factbook sync" in capsys.readouterr().err
     assert lab.project.current("twice").name == uid
+
+
+def test_what_keeps_a_runs_streams_speaks_in_the_runs_after_it(
+    lab: Lab, runs: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A library that is imported within a run does, for its log."""
+    kept: list[logging.Handler] = []
+    logger = logging.Logger("library")
+
+    def announce(run: StageExperiment, written: Written) -> None:
+        if not kept:
+            kept.extend(map(logging.StreamHandler, (sys.stdout, sys.stderr)))
+            logger.handlers = kept
+        logger.warning("from within")
+
+    monkeypatch.setattr(StageExperiment, "_announce", announce)
+    uids = [begun(lab.root, SCALE, "with", "twice") for _ in range(2)]
+    for uid in uids:
+        assert by_uid(runs, uid)["captured_out"].count("from within") == 2
+    capsys.readouterr()
+    logger.warning("after all")
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("after all\n", "after all\n")
 
 
 def test_names_of_cells_survive_sacred() -> None:

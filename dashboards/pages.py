@@ -5,12 +5,16 @@ The project is that of ``$FACTBOOK_PROJECT``, else of the current folder.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 import streamlit as st
 from streamlit import runtime
+from streamlit.file_util import get_static_dir
 
 from dashboards.screens import frame
 from dashboards.server.preparation import PREPARATION
@@ -79,6 +83,45 @@ if (!history.stepsByPage) {
 }
 </script>"""
 
+# What a window loads of Streamlit's own scripts when a page first shows a table, a chart, or a box
+# to choose from. It takes half a second, and is done while somebody reads the first page.
+AHEAD = (
+    "Selectbox",
+    "TextInput",
+    "ButtonGroup",
+    "DataFrame",
+    "DownloadButton",
+    "ArrowVegaLiteChart",
+    "embed",
+    "Slider",
+)
+
+LOAD_AHEAD = """<script>
+if (!window.factbookAhead) {
+  window.factbookAhead = "loading";
+  const state = () => document.querySelector("[data-testid=stApp]")?.dataset.testScriptState;
+  const wait = milliseconds => new Promise(done => setTimeout(done, milliseconds));
+  const idle = () => new Promise(window.requestIdleCallback ?? (done => setTimeout(done, 50)));
+  (async () => {
+    const entry = document.querySelector("script[type=module][src]")?.src;
+    while (state() !== "notRunning") await wait(100);
+    for (const file of FILES) {
+      await idle();
+      await import(new URL(file, entry)).catch(() => {});
+    }
+    window.factbookAhead = "loaded";
+  })();
+}
+</script>"""
+
+
+@cache
+def ahead_files() -> list[str]:
+    """Return the files of the scripts that are loaded ahead; of another Streamlit, what it has."""
+    folder = Path(get_static_dir()) / "static" / "js"
+    found = {path.name.partition(".")[0]: path.name for path in folder.glob("*.js")}
+    return [found[name] for name in AHEAD if name in found]
+
 
 def main() -> None:
     """Show the page that the address names."""
@@ -106,7 +149,8 @@ def main() -> None:
     shown = st.navigation(groups, position="top")
     st.set_page_config(page_title=f"{shown.title} · factbook", layout="wide")
     st.html(f"{READABLE}<style>{pictures.style()}</style>")
-    scripts = f"{ONE_STEP}<script>{pictures.script()}</script>"
+    ahead = LOAD_AHEAD.replace("FILES", json.dumps(ahead_files()))
+    scripts = f"{ONE_STEP}<script>{pictures.script()}</script>{ahead}"
     st.html(scripts, unsafe_allow_javascript=True)
     with PREPARATION.reader() if runtime.exists() else nullcontext():  # none in tests of pages
         shown.run()

@@ -140,6 +140,7 @@ def test_from_the_first_page_to_a_concept(browser: Browser, address: str, table:
     first, again = [], []
     for place in range(TIMES):
         page = open_window(browser, address, "Latest runs")
+        page.wait_for_function("window.factbookAhead === 'loaded'")  # while somebody reads it
         concepts = page.locator("figcaption a")
         first.append(click(page, concepts.nth(place).click, TRUSTED))
         page.go_back()

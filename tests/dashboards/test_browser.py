@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, unquote_plus, urlsplit
 import pytest
 
 from dashboards import app as server
+from dashboards.pages import ahead_files
 from registry.execute.resolved import PROGRESS
 from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.projector import sync
@@ -358,6 +359,9 @@ def test_the_first_page_leads_to_a_concept_and_to_a_run(page: Page, address: str
     titled_and_readable(page, "Overview")
     measure_pictures(page, "overview")
     look_at_it_dark(page, "overview-dark")
+    page.wait_for_function("window.factbookAhead === 'loaded'")
+    loaded = page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert {name.rpartition("/")[2] for name in loaded} >= set(ahead_files())
     steps = page.evaluate("history.length")
     page.locator("figcaption a").first.click()
     see(page, "Can this name be trusted?")

@@ -75,6 +75,10 @@ def frames(test: AppTest) -> list[Any]:
 # -- runs -------------------------------------------------------------------------------------
 
 
+def test_scripts_that_are_loaded_ahead_are_those_of_streamlit() -> None:
+    assert [file.partition(".")[0] for file in pages.ahead_files()] == list(pages.AHEAD)
+
+
 def test_runs_are_listed(open_page: Open, template: Path) -> None:
     page = open_page(template)
     assert not page.exception

@@ -44,7 +44,7 @@ test: $(READY)  ## all tests but of clusters; those in a browser where a Chromiu
 
 quick: WORKERS = 2
 quick: $(READY)  ## the tests that need no training, page, server or browser
-	$(PYTEST) -m 'not (slow or server or browser or benchmark)'
+	$(PYTEST) --ignore tests/clusters -m 'not (slow or server or browser or benchmark)'
 
 clusters: WORKERS = 2
 clusters: $(READY)  ## tasks on a real Slurm of two nodes, where one is installed, and on Dask's workers

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # mypy reads three packages
+
 ROOT = Path(__file__).parent.parent
 
 # Of other packages nothing is read, which takes a minute: what they offer counts as Any.

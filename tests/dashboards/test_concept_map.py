@@ -55,6 +55,7 @@ def test_the_nearest_are_those_of_all_cosines(
     assert_allclose(np.take_along_axis(every, indices, axis=1), cosines, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [concept_map.MANY, 100], ids=["few", "many"])
 def test_near_ones_are_alike_and_silent_ones_lie_nowhere(
     families: NDArray[np.float32], many: int, monkeypatch: pytest.MonkeyPatch

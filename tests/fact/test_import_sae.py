@@ -103,6 +103,7 @@ def open_(project: Project, name: str):
         return dataset.load()
 
 
+@pytest.mark.slow
 def test_an_imported_sae_is_checked_on_its_layer(project: Project) -> None:
     sae = open_(project, "sae")
     load_stage("fact.import_sae").output.check(sae)

@@ -53,6 +53,7 @@ def write(folder: Path, code: dict[str, str]) -> None:
         os.replace(folder / "edited", folder / f"{name}.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_records_keep_the_code_that_was_loaded(tmp_path: Path, door: str) -> None:
     """Edited while modules are imported, before and after their turn, and while it runs."""

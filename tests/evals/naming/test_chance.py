@@ -438,6 +438,7 @@ def test_chance_is_a_quantile_of_what_is_defined():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defined", [1.0, 0.5, 0.15])
 def test_noise_that_is_sometimes_undefined_is_no_surer_for_it(defined):
     """As of metrics that look at the most active inputs alone, where rare labels may be missing."""
@@ -503,6 +504,7 @@ def test_rare_concepts_do_not_hide_those_that_a_label_explains():
     assert np.mean(found.family_p[:600] <= 0.05) <= 0.01
 
 
+@pytest.mark.slow
 def test_rare_concepts_alone_are_seldom_above_chance():
     generator = np.random.default_rng(1)
     found = [Comparison.of(rare_scores(generator, 300), 0.95).family_p for _ in range(200)]

@@ -101,6 +101,7 @@ def test_what_cannot_be_opened_says_why(settings: dict[str, Any], fault: str) ->
         TorchvisionDataset(**settings).load()
 
 
+@pytest.mark.slow
 def test_what_a_class_takes_is_known_without_torch() -> None:
     classes = [getattr(datasets, name) for name in datasets.__all__]
     for found in filter(inspect.isclass, classes):

@@ -192,6 +192,7 @@ def test_a_stopped_collection_goes_on_at_its_next_shard(
     assert first.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", [2, 3, 5])
 def test_parts_of_a_collection_give_the_digest_of_one_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: int

@@ -38,7 +38,7 @@ def statuses(feed: RunFeed) -> dict[str, str]:
     return {run.uid: run.status for run in feed.runs.values()}
 
 
-@pytest.fixture(params=["journals", "database"])
+@pytest.fixture(params=["journals", pytest.param("database", marks=pytest.mark.server)])
 def catalog(request: pytest.FixtureRequest, project: Project) -> Catalog:
     if request.param == "journals":
         return Catalog(project)

@@ -58,7 +58,7 @@ def project(tmp_path: Path) -> Project:
     return made
 
 
-@pytest.fixture(params=["journals", "database"])
+@pytest.fixture(params=["journals", pytest.param("database", marks=pytest.mark.server)])
 def catalog(request: pytest.FixtureRequest, project: Project) -> Catalog:
     if request.param == "journals":
         return Catalog(project)

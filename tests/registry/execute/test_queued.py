@@ -112,6 +112,7 @@ def run(root: Path, queue: Queue, *names: str) -> list[TaskOutcome]:
     return run_plan(project, project.plan(names), runner=runner, journal_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [130, 143, -15, 1, FORGOTTEN])
 def test_a_job_that_a_signal_ends_or_its_queue_forgets_is_submitted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
@@ -121,6 +122,7 @@ def test_a_job_that_a_signal_ends_or_its_queue_forgets_is_submitted_again(
     assert outcome.ending is State.COMPLETED, outcome.message
 
 
+@pytest.mark.slow
 def test_it_is_submitted_as_often_as_declared_and_not_where_somebody_cancelled_it(
     tmp_path: Path,
 ) -> None:
@@ -136,6 +138,7 @@ def test_it_is_submitted_as_often_as_declared_and_not_where_somebody_cancelled_i
         assert "left no trace of a run" in failed.message
 
 
+@pytest.mark.slow
 def test_a_queue_that_has_answered_is_waited_for_when_it_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

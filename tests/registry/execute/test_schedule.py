@@ -261,6 +261,7 @@ def test_an_input_that_vanishes_blocks_its_task(
     assert "scaled: 'twice' is damaged (manifest.json is missing)" in outcome.message
 
 
+@pytest.mark.slow
 def test_code_that_vanishes_in_a_suite_fails_its_own_task_with_what_to_do(
     fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,7 @@ PLACES = (
 )
 
 
+@pytest.mark.slow
 @given(st.sampled_from(["mongodb://", "mongodb+srv://", ""]), PASSWORDS, st.sampled_from(PLACES))
 def test_no_part_of_a_password_is_ever_told(scheme: str, parts: list[str], place: str) -> None:
     """Whatever stands in it, and wherever it may seem to end: letters that nothing else has."""
@@ -117,6 +118,7 @@ def test_no_part_of_a_password_is_ever_told(scheme: str, parts: list[str], place
     assert not set("QXZß") & set(said)
 
 
+@pytest.mark.slow
 @settings(max_examples=12)  # half a second each
 @given(PASSWORDS, st.sampled_from([quote, quote_plus]))
 def test_an_escaped_password_is_used_and_not_told(parts: list[str], escape: object) -> None:

@@ -554,6 +554,7 @@ def test_readers_are_not_disturbed_by_a_publisher(tmp_path):
     assert len(seen) >= 4
 
 
+@pytest.mark.slow
 def test_a_lock_dies_with_its_process(tmp_path):
     process = start(COLLECT, tmp_path, 0)
     process.stdout.readline()

@@ -99,6 +99,7 @@ class Slow(RunObserver):
             time.sleep(2.2)
 
 
+@pytest.mark.slow
 def test_what_is_announced_has_all_points_whatever_a_heartbeat_takes(tmp_path: Path) -> None:
     slow = Slow()
 

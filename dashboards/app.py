@@ -23,6 +23,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 from streamlit import config
 
+from dashboards.server.at_once import answer_at_once
 from dashboards.server.hosts import OwnHosts, is_loopback
 from dashboards.server.old_addresses import OldAddresses
 from dashboards.server.preparation import PREPARATION
@@ -37,6 +38,7 @@ _OPTIONS.add_argument("--allow-delete", action="store_true")  # see screens/remo
 
 @asynccontextmanager
 async def _prepared(_: st.App) -> AsyncIterator[dict[str, Any]]:
+    answer_at_once(int(config.get_option("server.port")))
     PREPARATION.start()
     url = _url()
     sys.stdout.write(f"The dashboard is at {url}\n")

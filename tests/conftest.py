@@ -23,7 +23,7 @@ from registry.mongo import server
 from registry.mongo.database import OFF, URL_VARIABLE, Database, connect
 from registry.store.durable import make_state_folder
 
-# Markers of the tests that need a fixture; those that draw pages are slow.
+# Markers of the tests that need a fixture; what draws pages or permutes in Python is slow.
 NEEDS = {
     "mongo_server": "server",
     "own_server": "server",
@@ -31,6 +31,8 @@ NEEDS = {
     "public": "server",
     "browser": "browser",
     "explained_template": "slow",
+    "by_hand": "slow",
+    "either": "slow",
     "reference": "slow",
     "site": "slow",
     "open_": "slow",

@@ -23,6 +23,8 @@ from registry.record.states import State
 from tests.fact.fidelity.test_placement import principal_sae
 from tests.fact.test_stages import PartialRun, inputs_of, load_stage, run_stage
 
+pytestmark = pytest.mark.slow  # a network and two SAEs are trained
+
 CHANNELS = 6
 DECLARATION = """
 [datasets.shapes]
@@ -103,7 +105,6 @@ def open_(project: Project, name: str):
         return dataset.load()
 
 
-@pytest.mark.slow
 def test_an_imported_sae_is_checked_on_its_layer(project: Project) -> None:
     sae = open_(project, "sae")
     load_stage("fact.import_sae").output.check(sae)

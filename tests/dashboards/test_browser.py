@@ -67,6 +67,8 @@ def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    # scripts stay compiled from page to page, and are not optimised for the second that one lasts
+    options += ["--process-per-site", "--js-flags=--no-opt"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=options)
         yield browser
@@ -178,9 +180,10 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
+def context(browser: Browser, address: str) -> Iterator[BrowserContext]:
     """What keeps Streamlit's scripts, fetched and compiled once for all visitors."""
     context = browser.new_context(viewport={"width": 1400, "height": 1100}, reduced_motion="reduce")
+    context.new_page().goto(f"{address}/_stcore/health")  # keeps the process of all pages
     yield context
     context.close()
 

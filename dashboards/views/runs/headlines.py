@@ -9,66 +9,50 @@ from typing import Any
 from dashboards.views.parts.measured import ACCURACIES, HELD_OUT, of_images
 from dashboards.views.parts.parts import Number, beside_accuracies, numbers_line
 from dashboards.views.parts.text import number_text, share_text
+from dashboards.views.runs.drafts import MAKERS
 from registry.catalog.runs import RunView
+from registry.declare.stage import find_stage
 
-HEADLINES: Mapping[str, Mapping[str, tuple[str, bool]]] = {
-    "activations": {"n_neurons": ("neurons", False), "n_images": ("images", False)},
-    "comparison": {
-        "n_equal": ("equal", False),
-        "n_explained": ("explained", False),
-        "n_open": ("open", False),
-    },
-    "concepts": {
-        "accuracy": ("accuracy, spliced", True),
-        "network_accuracy": ("of the network", True),
-        "alive_share": ("alive", True),
-    },
-    "consistency": {
-        "mean_score": ("mean C2-score", False),
-        "baseline": ("random maps", False),
-        "n_scored": ("concepts", False),
-    },
-    "encodings": {"n_encodings": ("encodings", False), "n_images": ("images", False)},
-    "features": {"n_samples": ("samples", False), "n_images": ("images", False)},
-    "fidelity": {
-        "agreement": ("agreement", True),
-        "accuracy": ("accuracy, spliced", True),
-        "kl_recovered": ("KL recovered", True),
-    },
-    "identification": {"best_auprc": ("highest AUPRC", False), "n_neurons": ("neurons", False)},
-    "intervention": {
-        "correlation": ("correlation with promises", False),
-        "slope": ("slope", False),
-        "relative_error": ("mean error", True),
-    },
-    "localisation": {
-        "n_judged": ("concepts judged", False),
-        "shown_share": ("images that show it", True),
-    },
-    "maps": {"n_concepts": ("concepts", False)},
-    "masks": {"n_images": ("images", False)},
-    "matching": {"same_match_share": ("matched alike", True), "n_alive_one": ("concepts", False)},
-    "names": {
-        "consensus_share": ("with a consensus", True),
-        "consensus_above_chance_share": ("of these above chance", True),
-        "n_voting": ("voters", False),
-    },
-    "network": {"test_accuracy": ("accuracy", True), "parameters": ("parameters", False)},
-    "sae": {
-        "best_accuracy": ("accuracy, spliced", True),
-        "network_accuracy": ("of the network", True),
-        "final_explained_variance": ("explained variance", True),
-        "final_dead": ("dead", False),
-    },
-    "sanity": {
-        "n_passing": ("✓ pass", False),
-        "n_undecided": ("? undecided", False),
-        "n_failing": ("✗ fail", False),
-    },
-    "scores": {"n_inputs": ("inputs", False), "undefined_share": ("undefined", True)},
+WORDS: Mapping[str, tuple[str, bool]] = {
+    "accuracy": ("accuracy, spliced", True),
+    "agreement": ("agreement", True),
+    "alive_share": ("alive", True),
+    "baseline": ("random maps", False),
+    "best_accuracy": ("accuracy, spliced", True),
+    "best_auprc": ("highest AUPRC", False),
+    "consensus_above_chance_share": ("of these above chance", True),
+    "consensus_share": ("with a consensus", True),
+    "correlation": ("correlation with promises", False),
+    "final_dead": ("dead", False),
+    "final_explained_variance": ("explained variance", True),
+    "kl_recovered": ("KL recovered", True),
+    "mean_score": ("mean C2-score", False),
+    "n_alive_one": ("concepts", False),
+    "n_concepts": ("concepts", False),
+    "n_encodings": ("encodings", False),
+    "n_equal": ("equal", False),
+    "n_explained": ("explained", False),
+    "n_failing": ("✗ fail", False),
+    "n_images": ("images", False),
+    "n_inputs": ("inputs", False),
+    "n_judged": ("concepts judged", False),
+    "n_neurons": ("neurons", False),
+    "n_open": ("open", False),
+    "n_passing": ("✓ pass", False),
+    "n_samples": ("samples", False),
+    "n_scored": ("concepts", False),
+    "n_undecided": ("? undecided", False),
+    "n_voting": ("voters", False),
+    "network_accuracy": ("of the network", True),
+    "parameters": ("parameters", False),
+    "relative_error": ("mean error", True),
+    "same_match_share": ("matched alike", True),
+    "shown_share": ("images that show it", True),
+    "slope": ("slope", False),
+    "test_accuracy": ("accuracy", True),
+    "undefined_share": ("undefined", True),
 }
-"""By schema of what a run made: results by their key, what they are called, and whether they are
-shares."""
+"""By their key, what results are called, and whether they are shares; others as they are."""
 
 
 def headline(run: RunView) -> list[Number]:
@@ -77,13 +61,13 @@ def headline(run: RunView) -> list[Number]:
     Parameters
     ----------
     run : RunView
-        One that made a dataset of a schema of ours; nothing is known of others.
+        One that made a dataset of a known schema, which says what comes first.
     """
-    known = HEADLINES.get(str(run.output.get("schema", "")), {})
     of = dict.fromkeys(ACCURACIES, measured_on(run))
+    told = [(key, *WORDS.get(key, (key, False))) for key in _first(run)]
     found = [
         Number(label, _said(run.result[key], is_share), of=of.get(key, ""))
-        for key, (label, is_share) in known.items()
+        for key, label, is_share in told
         if _is_number(run.result.get(key))
     ]
     share = run.result.get("commonest_share", math.nan)
@@ -100,8 +84,7 @@ def headline_text(run: RunView) -> str:
 
 def measured_on(run: RunView) -> str:
     """Return on which images the accuracies of a run were measured; "" where it has none."""
-    known = HEADLINES.get(str(run.output.get("schema", "")), {})
-    if not any(key in known and key in run.result for key in ACCURACIES):
+    if not any(key in run.result for key in _first(run) if key in ACCURACIES):
         return ""
     if run.output.get("schema") == "sae":
         return of_images(_count(run.result.get("n_held_out")), HELD_OUT)
@@ -109,6 +92,13 @@ def measured_on(run: RunView) -> str:
     count, sizes = _count(run.result.get("n_labelled")), run.output.get("sizes")
     every = _count(sizes.get("image")) if isinstance(sizes, Mapping) else None
     return of_images(count, split, None not in (count, every) and count != every)
+
+
+def _first(run: RunView) -> tuple[str, ...]:
+    """Return which results the schema of what a run made tells first."""
+    name = str(run.output.get("schema", ""))
+    stage = find_stage(MAKERS.get(name, run.stage))
+    return stage.output.first if stage and stage.output.name == name else ()
 
 
 def _count(value: Any) -> int | None:

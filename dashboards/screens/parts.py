@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from html import escape
 from typing import Any
 
@@ -106,7 +107,7 @@ def show_folded(parts: Iterable[Part], key: str) -> None:
     show_folds(folded(parts), key)
 
 
-def show_folds(parts: Iterable[Part | Fold], key: str) -> None:
+def show_folds(parts: Iterable[Part | Fold], key: str, chosen: Collection[str] = ()) -> None:
     """Show parts one below the other, what is folded when it is opened.
 
     Parameters
@@ -114,11 +115,16 @@ def show_folds(parts: Iterable[Part | Fold], key: str) -> None:
     parts : iterable of Part or Fold
         What is shown.
     key : str
-        Of the session, before the place of each fold; no other parts on the page have it.
+        Of the session, before the title of each fold; no other parts on the page have it.
+    chosen : collection of str
+        What titles may end with: for another choice a fold is the same, and as open.
     """
-    for number, part in enumerate(parts):
+    alike: Counter[str] = Counter()
+    for part in parts:
         if isinstance(part, Fold):
-            show_when_open(part.title, f"{key}-{number}", partial(_unfolded, part))
+            title = reduce(str.removesuffix, chosen, part.title)
+            alike[title] += 1
+            show_when_open(part.title, f"{key}-{title}-{alike[title]}", partial(_unfolded, part))
         else:
             show_part(part)
 

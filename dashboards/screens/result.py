@@ -34,8 +34,8 @@ def show_result(result: ResultView) -> None:
         page.tell(without_datasets(catalog.project, result.schema))
         return
     first = first_settings(lineage, settings, result.together)
-    chosen = choose_several(catalog, lineage, settings, first, MOST_AT_ONCE)
-    entries = _entries(lineage, chosen)
+    meant = choose_several(catalog, lineage, settings, first, MOST_AT_ONCE)
+    entries = _entries(lineage, meant)
     datasets: dict[str, xr.Dataset] = {}
     made: list[Made] = []
 
@@ -58,12 +58,13 @@ def show_result(result: ResultView) -> None:
                 own = with_names(lineage, entry.name, own, read)
             datasets[entry.title] = own
     runs = [entry.run for entry in entries if entry.run]
-    keep_in_address(_cells(lineage, chosen), runs, {one.run for one in made} - set(runs))
+    keep_in_address(_cells(lineage, meant), runs, {one.run for one in made} - set(runs))
     if datasets:
         with page.explained():
-            options = tuple(_choose(result.choices(datasets)).items())
-            said = _said(noted)
-            show_folds(_parts(result.schema, tuple(made), options, said, result, datasets), "fold")
+            chosen = _choose(result.choices(datasets))
+            options, said = tuple(chosen.items()), _said(noted)
+            parts = _parts(result.schema, tuple(made), options, said, result, datasets)
+            show_folds(parts, "fold", chosen.values())
             _lead_on(lineage, [entry for entry in entries if entry.title in datasets])
 
 

@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards.report import render
-from dashboards.screens import datasets
+from dashboards.screens import datasets, parts
 from dashboards.views.parts.parts import Figure
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.drafts import MAKERS
@@ -27,8 +27,6 @@ from tests.dashboards.numerals import badly_written, badly_written_of, words_of
 Open = Callable[..., AppTest]
 SCHEMAS = [row.schema for row in RESULTS]
 HOSTILE = METRICS[2]
-FOLDS = 100
-"""More parts than any page has."""
 
 
 def show_result(schema: str) -> None:
@@ -56,8 +54,8 @@ def open_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
         page = AppTest.from_function(show_result, kwargs={"schema": schema}, default_timeout=60)
         for key, value in (address or {}).items():
             page.query_params[key] = value
-        for fold in range(FOLDS * is_unfolded):
-            page.session_state[f"fold-{fold}"] = True
+        if is_unfolded:
+            monkeypatch.setattr(parts, "show_when_open", lambda title, key, show: show())
         return page.run()
 
     return open_it
@@ -99,16 +97,39 @@ def test_every_page_shows_tables_and_figures(open_page: Open, results: Path, sch
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_what_is_folded_is_drawn_when_it_is_opened(
-    open_page: Open, results: Path, schema: str
+    open_page: Open, results: Path, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    keys: list[str] = []
+    folded = parts.show_when_open
+    monkeypatch.setattr(parts, "show_when_open", lambda *of: (keys.append(of[1]), folded(*of)))
     page = open_page(results, schema, is_unfolded=False)
     assert page.expander
     assert not page.dataframe
-    place = next(n for n in range(FOLDS) if f"fold-{n}" in page.session_state)
-    page.session_state[f"fold-{place}"] = True
+    page.session_state[keys[0]] = True
     assert not page.run().exception
-    assert page.expander[0].children
-    assert not page.expander[1].children
+    assert [bool(fold.children) for fold in page.expander].count(True) == 1
+
+
+def show_folds() -> None:
+    """Run folds of the titles that a session has, of which one ends with what is chosen."""
+    import streamlit as st
+
+    from dashboards.screens.parts import show_folds
+    from dashboards.views.parts.parts import Fold, Note
+
+    titles = st.session_state["titles"]
+    show_folds([Fold(title, [Note("drawn")]) for title in titles], "fold", [titles[-1][-3:]])
+
+
+def test_folds_stay_open_whatever_stands_before_them_or_is_chosen() -> None:
+    page = AppTest.from_function(show_folds)
+    page.session_state["titles"] = ["Alike", "Alike", "By iou"]
+    page.session_state["fold-Alike-2"] = page.session_state["fold-By -1"] = True
+    page.run()
+    assert [bool(fold.children) for fold in page.expander] == [False, True, True]
+    page.session_state["titles"] = ["Another", "Alike", "Alike", "By auc"]
+    page.run()
+    assert [bool(fold.children) for fold in page.expander] == [False, False, True, True]
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)

@@ -26,6 +26,7 @@ from dashboards.views.parts.parts import (
     is_numeric,
 )
 from dashboards.views.parts.pictures import pictures_html, style
+from dashboards.views.parts.text import unbroken
 from dashboards.views.sections import Section
 from registry.columns import Column
 from registry.wording import counted
@@ -78,10 +79,14 @@ def parts_html(parts: Iterable[Part], level: int = 2) -> str:
 
 @cache
 def templates() -> jinja2.Environment:
-    """Return the templates of this package; all that they are given is escaped."""
+    """Return the templates of this package; all that they are given is escaped.
+
+    No line of it ends between a number and its unit.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dashboards"),
         autoescape=True,
+        finalize=lambda value: unbroken(value) if type(value) is str else value,  # not what is safe
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -276,7 +276,7 @@ def _pictures(part: Pictures) -> None:
 def _passages(part: Passages) -> None:
     _title(part.title)
     shown = (
-        PASSAGE.format(_heading(one), passage_html(one), escape(one.caption))
+        PASSAGE.format(_heading(one), passage_html(one), escape(unbroken(one.caption)))
         for one in part.passages
     )
     st.html("".join(shown))

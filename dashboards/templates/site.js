@@ -15,6 +15,8 @@ const factbook = (() => {
 
   // -- elements ---------------------------------------------------------------------------------
 
+  const unbroken = child => typeof child !== "string" ? child  // as dashboards/views/parts/text.py
+    : child.replace(/(\d) (?=%|× 10|([KMGTP]iB|B|d|h|min|s)\b)/g, "$1\u00a0").replace(/(\d\u00a0×) (?=10)/g, "$1\u00a0")
   const el = (name, attributes = {}, ...children) => {
     const element = document.createElement(name)
     for (const [key, value] of Object.entries(attributes)) {
@@ -22,7 +24,7 @@ const factbook = (() => {
       else if (value === true) element.setAttribute(key, "")
       else if (value !== false && value != null) element.setAttribute(key, value)
     }
-    element.append(...children.flat().filter(child => child != null && child !== ""))
+    element.append(...children.flat().filter(child => child != null && child !== "").map(unbroken))
     return element
   }
   const link = (to, text) => el("a", { href: `#/${to}` }, text)

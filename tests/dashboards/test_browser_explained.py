@@ -25,6 +25,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from dashboards.commands import publish
+from dashboards.views.parts.text import unbroken
 from registry.catalog.access import open_catalog
 from registry.mongo.database import OFF, URL_VARIABLE
 from tests.dashboards import explained, test_browser
@@ -295,6 +296,9 @@ def test_a_published_site_needs_no_server(
 def look_at_site(page: Page, name: str) -> None:
     """Check a page of a site in light and dark, and in a narrow window."""
     page.locator(".card, .fb-pictures").first.wait_for()
+    words = page.locator("main").inner_text()
+    assert "\N{NO-BREAK SPACE}%" in words
+    assert unbroken(words) == words
     audit(page)
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme)

@@ -69,7 +69,8 @@ def test_stored_texts_are_shown_and_do_nothing() -> None:
 
 def test_reports_and_sites_say_of_what_a_number_is() -> None:
     part = Numbers([Number("accuracy", "90 %", "fraction", "of 100 test images")])
-    assert "accuracy, of 100 test images<b>90 %</b>" in render("t", "", [Section("s", [part])])
+    shown = "accuracy, of 100 test images<b>90\N{NO-BREAK SPACE}%</b>"
+    assert shown in render("t", "", [Section("s", [part])])
     assert list(plain([part])) == [
         {"numbers": [{"name": "accuracy, of 100 test images", "value": "90 %", "is": "fraction"}]}
     ]
@@ -154,7 +155,9 @@ def test_a_run_that_is_named(run, tmp_path: Path) -> None:  # type: ignore[no-un
     tags = read((tmp_path / "runs.html").read_text())
     assert_inert(tags)
     assert f"toy-concepts, run {old}" in tags.text
-    assert "mean number behind 80 %" in " ".join(str(a.get("title")) for _, a in tags.tags)
+    assert "mean number behind 80\N{NO-BREAK SPACE}%" in " ".join(
+        str(a.get("title")) for _, a in tags.tags
+    )
     assert f"run {failed} made no dataset: it is FAILED" in tags.text
     told = run("20200101T000000-00000000")
     assert told.exit_code == 1

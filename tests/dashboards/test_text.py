@@ -38,6 +38,9 @@ def test_spaces_in_a_row_stay_as_many() -> None:
     assert [len(literal(f'"{" " * n}"')) for n in (1, 2, 3, 4)] == [3, 4, 5, 6]
     assert literal("2.79 × 10⁻⁷").count("\N{NO-BREAK SPACE}") == 2
     assert literal("100 % of a % b") == "100\N{NO-BREAK SPACE}% of a % b"
+    assert literal("1 min 2 s, 3 KiB in 4 sets") == "1~min 2~s, 3~KiB in 4 sets".replace(
+        "~", "\N{NO-BREAK SPACE}"
+    )
     assert literal(" a\t b\n\n  c ") == "a \N{NO-BREAK SPACE}b c"
 
 

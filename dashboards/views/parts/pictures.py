@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from dashboards.views.parts.parts import Picture, Pictures
+from dashboards.views.parts.text import unbroken
 
 THUMBNAIL = 48
 EXACT_SIDE = 112
@@ -254,7 +255,7 @@ def _img(
 def _caption(picture: Picture, inert: bool) -> str:
     if not picture.caption:
         return ""
-    first, *others = (escape(line) for line in picture.caption.split("\n"))
+    first, *others = (escape(unbroken(line)) for line in picture.caption.split("\n"))
     lines = "".join(f"<span>{line}</span>" for line in others)
     words, leads = picture.aside
     if words and not inert:

@@ -14,7 +14,7 @@ from registry.wording import share_text as share_text
 from registry.wording import size_text as size_text
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&^=])")
-_KEPT = re.compile(r"(?<=\d) (?=%)|(?<=\d) (?=× 10)|(?<=\d ×) (?=10)")
+_KEPT = re.compile(r"(?<=\d) (?=%|× 10|(?:[KMGTP]iB|B|d|h|min|s)\b)|(?<=\d ×) (?=10)")
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -31,7 +31,7 @@ def literal(text: object) -> str:
 
 
 def unbroken(text: str) -> str:
-    """Return a text in which no line ends before a number's sign for percent or power of ten."""
+    """Return a text in which no line ends between a number and its unit or power of ten."""
     return _KEPT.sub("\N{NO-BREAK SPACE}", text)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from html import escape
 from urllib.parse import urlencode
 
-from dashboards.views.parts.text import ago_text, duration_text
+from dashboards.views.parts.text import ago_text, duration_text, unbroken
 from dashboards.views.runs.advice import ABOUT_NOTHING, FIRST_MADE
 from dashboards.views.runs.drafts import MAKERS, lines_for
 from dashboards.views.runs.one_run import Progress, spent_text
@@ -222,7 +222,7 @@ def runs_html(runs: Sequence[RunView], now: datetime) -> str:
     lines = "".join(
         f'<li><a class="fb-go" href="{escape(query("runs", run=run.uid or run.id))}">'
         f"{escape(run.cell or run.stage or run.uid)}</a> "
-        f"<small>{escape(_run_line(run, now))}</small></li>"
+        f"<small>{escape(unbroken(_run_line(run, now)))}</small></li>"
         for run in runs
     )
     return f'<ul class="fb-runs">{lines}</ul>'

@@ -26,13 +26,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from registry.terminal import text_table
-from registry.wording import duration_text, formed, number_text
+from registry.wording import duration_text, formed, number_text, size_text
 
 if TYPE_CHECKING:
     import xarray as xr  # half a second, for those who only declare
 
 DURATION = "duration"
 """Form of a column of seconds, which are told in units that a person uses."""
+
+BYTES = "bytes"
+"""The same of a column of bytes."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Column:
     ----------
     form : str
         A format of Python for a number, as ``.3f`` or ``.1%``, written as
-        :func:`registry.wording.formed` does; `DURATION` of seconds; "" shows the value as text.
+        :func:`registry.wording.formed` does; `DURATION` of seconds, `BYTES` of sizes; "" shows the
+        value as text.
     header : str
         What stands above it; its key by default.
     help : str
@@ -51,8 +55,6 @@ class Column:
     value : str or callable
         A variable of the dataset, by default the one called as its key; or what gives one value a
         row from the dataset, labelled or in their order; None where it has none.
-    is_wide : bool
-        Whether a page gives it the room for long names.
     short : str or None
         Its header on a console, by default as elsewhere; None where a console has no room for it.
     """
@@ -61,7 +63,6 @@ class Column:
     header: str = ""
     help: str = ""
     value: str | Callable[[xr.Dataset], Any] = ""
-    is_wide: bool = False
     short: str | None = ""
 
     def text(self, value: Any, missing: str = "") -> str:
@@ -69,8 +70,8 @@ class Column:
         if value is None or value != value:
             return missing
         is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if self.form == DURATION:
-            return duration_text(float(value))
+        if self.form in (DURATION, BYTES):
+            return (duration_text if self.form == DURATION else size_text)(float(value))
         return formed(value, self.form) if self.form and is_number else str(value)
 
 

@@ -392,7 +392,7 @@ class Replicated:
 
 MEANS = {
     "result": Column(),
-    "setting": Column(is_wide=True),
+    "setting": Column(),
     "mean": Column(".3g", help="over seeds"),
     "low": Column(".3g", help="lower end of the t interval of the mean; not cut off at bounds"),
     "high": Column(".3g", help="upper end of it"),
@@ -407,8 +407,8 @@ MEANS = {
 
 DIFFERENCES = {
     "result": Column(),
-    "setting": Column(is_wide=True),
-    "against": Column(is_wide=True, help="the setting that it is compared with"),
+    "setting": Column(),
+    "against": Column(help="the setting that it is compared with"),
     "difference": Column("+.3g", help="mean of the setting minus that of the other one"),
     "low": Column("+.3g", help="lower end of the t interval of this difference alone"),
     "high": Column("+.3g", help="upper end of it"),

@@ -31,10 +31,19 @@ from dashboards.views.parts.parts import (
 )
 from dashboards.views.parts.pictures import pictures_html
 from dashboards.views.parts.text import literal, unbroken
-from registry.columns import DURATION, Column
+from registry.columns import BYTES, DURATION, Column
 from registry.wording import told_seconds
 
-ROW, WIDE = 35, 270  # pixels
+ROW = 35  # pixels
+ROOM = 1200
+"""Pixels of all columns of a table in a window of 1400, beside its boxes and a scrollbar."""
+
+LEAST = 110
+"""Pixels below which no column is narrowed for others."""
+
+LETTER, CAPITAL, AROUND = 6.7, 8.5, 18
+"""Pixels of a letter or a digit, of a capital, and around the text of a cell."""
+
 PASSAGE = '<div class="fb-passage">{}{}<small>{}</small></div>'
 TEXT = "{}<mark>{}</mark><u>{}</u>{}"
 CUT = (
@@ -46,6 +55,9 @@ ANSWER = (
     'max-width: 60rem; overflow-wrap: anywhere">{}</p>'
 )
 NOTES = {"info": st.info, "warning": st.warning}
+WIDEST = {DURATION: "59 min, 59 sec", BYTES: "999.9KB", PICTURE: "12345678"}
+"""What takes as much room as any value of a form."""
+
 BADGES = {
     "RUNNING": ("blue", ":material/sync:"),
     "COMPLETED": ("green", ":material/check_circle:"),
@@ -164,14 +176,15 @@ def _out_of_sight(table: Table) -> str:
 
 
 def as_shown(frame: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:
-    """Return a frame in the units that `column_of` shows: shares in percent, seconds as durations.
+    """Return a frame as `column_of` shows it: shares in percent, seconds as durations.
 
     Durations are to their two largest units; they sort as such.
     """
     forms = {name: own.form for name, own in columns.items() if name in frame}
     shares = {name: 100 * frame[name] for name, form in forms.items() if _is_share(form)}
     named = [name for name, form in forms.items() if form == DURATION]
-    return frame.assign(**shares, **{name: _durations(frame[name]) for name in named})
+    sizes = {n: pd.to_numeric(frame[n], "coerce") for n, form in forms.items() if form == BYTES}
+    return frame.assign(**shares, **sizes, **{name: _durations(frame[name]) for name in named})
 
 
 def _is_share(form: str) -> bool:
@@ -195,7 +208,46 @@ def columns_of(table: Table) -> dict[str, Any]:
     """Return the configuration of the columns of a table; measured values have three digits."""
     measured = [str(name) for name, own in table.frame.items() if own.dtype.kind == "f"]
     every = {name: Column(".3g") for name in measured} | dict(table.columns)
-    return {name: column_of(name, column) for name, column in every.items()}
+    widths = widths_of(table.frame, every)
+    return {
+        name: {**column_of(name, every.get(name, Column())), "width": width}
+        for name, width in widths.items()
+    }
+
+
+def widths_of(frame: pd.DataFrame, columns: Mapping[str, Column]) -> dict[str, int]:
+    """Return how wide columns are, in pixels: as their longest text, in a page's room.
+
+    Where there is not room for all, the widest are narrowed to the same width.
+    """
+    wished = {str(name): _wished(str(name), own, columns) for name, own in frame.items()}
+    widths, left = dict(wished), ROOM
+    for number, name in enumerate(sorted(wished, key=lambda name: wished[name])):
+        share = max(left // (len(wished) - number), LEAST)
+        widths[name] = min(wished[name], share)
+        left -= widths[name]
+    return widths
+
+
+def _wished(name: str, values: pd.Series, columns: Mapping[str, Column]) -> int:
+    column = columns.get(name, Column())
+    texts = [column.header or name, _longest(values, column.form)]
+    wide = max(LETTER * len(text) + (CAPITAL - LETTER) * sum(map(str.isupper, text))
+               for text in texts)  # fmt: skip
+    return int(wide) + AROUND
+
+
+def _longest(values: pd.Series, form: str) -> str:
+    """Return the longest text of a column, or one that is as long."""
+    if values.isna().all():
+        return ""
+    if form in WIDEST:
+        return WIDEST[form]
+    if pd.api.types.is_float_dtype(values) or form:
+        return "12,345.6"
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return "2026-11-22 01:41:55"
+    return max(map(str, values.dropna()), key=len)
 
 
 def column_of(name: str, column: Column) -> Any:
@@ -206,11 +258,13 @@ def column_of(name: str, column: Column) -> Any:
         return config.ImageColumn(title, help=meaning)
     if column.form == DURATION:
         return config.NumberColumn(title, help=meaning, format="localized")
+    if column.form == BYTES:
+        return config.NumberColumn(title, help=meaning, format="bytes")
     if _is_share(column.form):
         return config.NumberColumn(title, help=meaning, format="%.3g %%")
     if column.form:
         return config.NumberColumn(title, help=meaning, format=f"%{column.form.lstrip('+,')}")
-    return config.Column(title, help=meaning, width=WIDE if column.is_wide else None)
+    return config.Column(title, help=meaning)
 
 
 _LEAST_WIDTH = "<style>.st-key-{} [data-testid=stVegaLiteChart] {{ min-width: {}px; }}</style>"

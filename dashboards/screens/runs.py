@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.screens import frame as page
-from dashboards.screens.parts import BADGES, as_shown, column_of, show_downloads
+from dashboards.screens.parts import BADGES, as_shown, columns_of, show_downloads
 from dashboards.screens.removal import tell_removed
 from dashboards.server.index import Snapshot
 from dashboards.server.sparks import Sparks
@@ -44,7 +43,10 @@ ABOUT_WHERE = (
 ABOUT_TIME = "In UTC: 2026-11-22, 2026-11-22 14:30, or how long ago: 30min, 24h, 7d."
 TABLE = "table-of-runs"
 SHOWN = ("id", "cell", "status", "results", "loss", "started", "seconds", "size", "tags")
-LOSS = "loss"
+DRAWN = {
+    "started": {"type": "datetime", "format": "YYYY-MM-DD HH:mm:ss"},
+    view.LOSS: {"type": "line_chart"},
+}
 REFRESH, LIVE = "5s", "3s"
 MOST_SPARKS = 100
 """Runs of a list, the first, whose losses are read."""
@@ -55,9 +57,7 @@ TRAINED = ("sae", "network")
 MOST_CHOSEN = 100
 """Runs that can be chosen by their boxes; Compare takes more by the name of an experiment."""
 
-MEBIBYTE = 1 << 20
 ROW_HEIGHT, TABLE_HEIGHT, HEIGHT_ABOVE_A_RUN = 35, 560, 260
-TOOK = 116  # pixels: "12 min, 5 sec"
 
 FILTERS = (
     *("stage", "where", "since", "until", "host", "tags", "sort", "limit"),
@@ -158,7 +158,7 @@ def _filters(
     page.tell_unknown("limit", view.LIMITS)
     slots = st.columns([3, 2, 2, 2, 3, 2, 2], vertical_alignment="bottom")
     columns = list(dict.fromkeys([*COLUMNS, *NOTED, *known.columns]))
-    extra = [view.RESULTS, view.SIZE, LOSS]
+    extra = [view.RESULTS, view.SIZE, view.LOSS]
     hosts, tags = known.hosts_and_tags
     query = replace(
         asked,
@@ -296,18 +296,17 @@ def _table(
     shown = found[:limit]
     keys = [view.run_key(row.run) for row in shown]
     page.mark_rows(TABLE, keys, chosen)
-    config = st.column_config
-    took: Any = {**column_of("seconds", view.TOLD["seconds"]), "width": TOOK}
     frame = view.runs_frame(shown, columns)
-    if LOSS in columns:
+    if view.LOSS in columns:
         losses = _losses(catalog, shown)
-        frame[LOSS] = pd.Series(losses, dtype=object)
-        frame = frame if any(losses) else frame.drop(columns=LOSS)
-    shown_as = as_shown(frame, view.TOLD)
-    if view.SIZE in shown_as:
-        shown_as[view.SIZE] = pd.to_numeric(shown_as[view.SIZE], errors="coerce") / MEBIBYTE
+        frame[view.LOSS] = pd.Series(losses, dtype=object)
+        frame = frame if any(losses) else frame.drop(columns=view.LOSS)
+    told = Table("runs", frame, columns=view.TOLD)
+    config = columns_of(told)
+    for name in DRAWN.keys() & config.keys():
+        config[name] = {**config[name], "type_config": DRAWN[name]}
     st.dataframe(
-        shown_as,
+        as_shown(frame, view.TOLD),
         key=TABLE,
         height=min(
             HEIGHT_ABOVE_A_RUN if chosen else TABLE_HEIGHT, 5 + ROW_HEIGHT * (len(shown) + 1)
@@ -317,18 +316,8 @@ def _table(
         alt="Runs",
         on_select=lambda: _choose(keys),
         selection_mode="multi-row",
-        column_config={
-            "id": config.NumberColumn("run", format="%d", width="small"),
-            "started": config.DatetimeColumn("started (UTC)", format="YYYY-MM-DD HH:mm:ss"),
-            "seconds": took,
-            "results": config.TextColumn("results", width="large"),
-            LOSS: config.LineChartColumn("loss", width="small", help="while it was trained"),
-            "size": config.NumberColumn(
-                "size", format="%.3g MiB", width="small", help="of its dataset, on disk"
-            ),
-        },
+        column_config=config,
     )
-    told = Table("runs", frame.drop(columns=LOSS, errors="ignore"), columns=view.TOLD)
     with st.container(horizontal=True, vertical_alignment="center"):
         more = f", the first {len(shown):,} shown" if len(shown) < len(found) else ""
         st.caption(

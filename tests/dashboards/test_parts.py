@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dashboards.screens.parts import ROOM, as_shown, columns_of, widths_of
 from dashboards.views.parts import charts
 from dashboards.views.parts.parts import Figure, Table, file_name
-from registry.columns import Column
+from registry.columns import BYTES, DURATION, Column
 from registry.terminal import escape_latex
 
 HOSTILE = r"50 % of a_b & {c} $x$ #1 ~ ^ \input{/etc/passwd} <script>"
@@ -45,6 +46,28 @@ def test_no_letter_of_a_text_acts_in_latex(letter: str) -> None:
     for harmless in (r"\textbackslash{}", r"\textasciicircum{}", r"\textasciitilde{}"):
         escaped = escaped.replace(harmless, "")
     assert escaped.replace(f"\\{letter}", "") == "ab"
+
+
+def test_columns_fit_into_a_page_and_the_widest_are_narrowed() -> None:
+    names = [f"fashion-sae[k=16,seed={seed}]" for seed in range(20)] + ["fashion-sae-much-wider"]
+    frame = pd.DataFrame({"task": names, "reason": "changed " * 30, "other": "changed " * 40})
+    frame = frame.assign(took=np.arange(21.0), size=np.nan)
+    columns = {"took": Column(DURATION), "size": Column(BYTES)}
+    widths = widths_of(frame, columns)
+    assert sum(widths.values()) <= ROOM < sum(widths.values()) + 5
+    assert widths["reason"] - widths["other"] in (-1, 0)
+    assert widths["task"] > 6.5 * len(names[-2])
+    assert widths["size"] < widths["took"] < widths["task"] < widths["reason"]
+    few = frame[["task", "size"]]
+    assert widths_of(few, columns) == {name: widths[name] for name in few}
+    assert columns_of(Table("t", few, columns=columns))["task"]["width"] == widths["task"]
+
+
+def test_sizes_are_told_in_units_that_a_person_uses() -> None:
+    table = Table("t", pd.DataFrame({"size": [88_400, None]}), columns={"size": Column(BYTES)})
+    assert table.texts()["size"].tolist() == ["86.3 KiB", "–"]
+    assert columns_of(table)["size"]["type_config"]["format"] == "bytes"
+    assert as_shown(pd.DataFrame({"size": [None, ""]}), table.columns)["size"].isna().all()
 
 
 def test_names_of_files_lead_nowhere_else() -> None:

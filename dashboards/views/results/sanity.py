@@ -31,11 +31,9 @@ FORMS = {
     "experimental": "real neurons, labels corrupted at random",
     "semantic": "real neurons, classes for superclasses and back",
 }
-WIDE = Column(is_wide=True)
 CELLS = ResultTable(
     ("metric", "form", "test"),
     {
-        "metric": WIDE,
         "verdict": Column(value=lambda own: verdict_texts(own["verdict"].values.ravel())),
         "ours": Column(".2f", "ours, %", "of draws or neurons in which the score falls"),
         "low": Column(".2f", "low, %", "lower end of its 95 % interval"),
@@ -63,7 +61,6 @@ FREQUENCIES = ResultTable(
     },
 )
 METRIC_COLUMNS = {
-    "metric": WIDE,
     "meaning": Column(header="what it is"),
     "bounds": Column(help="smallest and largest possible value"),
     "needs": Column(help="parameters that the value depends on"),
@@ -151,7 +148,7 @@ def compared(settings: Sequence[view.Setting]) -> Iterator[Table]:
     frame = frame.sort_values(first, key=lambda column: column.map(rank), kind="stable")
     frame = frame.rename_axis("metric").reset_index()
     title = "Verdicts, setting by setting"
-    yield Table("sanity-compared", frame, title, columns={"metric": WIDE})
+    yield Table("sanity-compared", frame, title)
 
 
 def blocks(at: view.Setting) -> Iterator[Part]:
@@ -170,7 +167,6 @@ def blocks(at: view.Setting) -> Iterator[Part]:
         "where run, the experimental form. –: not run, or the metric failed itself; the semantic "
         "form needs neurons of classes for extra labels, and of their superclasses for missing "
         "ones.",
-        columns={"metric": WIDE},
         in_sight=40,
     )
     for form in forms_run(own):

@@ -7,17 +7,16 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from dashboards.views.parts.parts import Number, Numbers, Part, Table
-from registry.columns import Column
+from registry.columns import BYTES, Column
 from registry.upkeep.garbage import Garbage
 from registry.upkeep.inventory import Holding, Inventory
 from registry.wording import size_text
 
-_MEGA = 2**20
 COLUMNS = {
     "datasets": Column("d", help="one of each run that made one and still has it"),
     "current": Column("d", help="of cells as they are declared now"),
-    "size": Column(".1f", "size (MiB)"),
-    "garbage": Column(".1f", "removable (MiB)", "nothing refers to it; see factbook gc"),
+    "size": Column(BYTES),
+    "garbage": Column(BYTES, "removable", "nothing refers to it; see factbook gc"),
     "newest": Column(help="when the newest was made, UTC"),
 }
 
@@ -41,8 +40,8 @@ def _table(inventory: Inventory, holdings: Iterable[Holding], garbage: Sequence[
             "experiment": [each.experiment for each in holdings],
             "datasets": 1,
             "current": [each.run in inventory.current for each in holdings],
-            "size": [each.size / _MEGA for each in holdings],
-            "garbage": [each.size / _MEGA * (each.folder in removable) for each in holdings],
+            "size": [each.size for each in holdings],
+            "garbage": [each.size * (each.folder in removable) for each in holdings],
             "newest": [f"{each.made:%Y-%m-%d %H:%M}" for each in holdings],
         }
     )

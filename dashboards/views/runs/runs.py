@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from dashboards.views.parts.parts import PICTURE
 from dashboards.views.parts.text import number_text, time_text, value_text
 from dashboards.views.runs.headlines import headline_text
 from registry.catalog.access import Catalog
@@ -29,16 +30,22 @@ from registry.catalog.conditions import (
 )
 from registry.catalog.notes import ARCHIVED, NOTED, Note
 from registry.catalog.runs import COLUMNS, RunView
-from registry.columns import DURATION, Column
+from registry.columns import BYTES, DURATION, Column
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 NEWEST_FIRST = "-started"
 LIMITS = (50, 200, 1000, 10_000)
 FEW_RESULTS = 3
-SIZE, RESULTS = "size", "results"
+SIZE, RESULTS, LOSS = "size", "results", "loss"
 """Columns of a table of runs that stand in no record as they are shown."""
 
-TOLD = {"seconds": Column(DURATION, "took", "asked for in seconds, as seconds<60")}
+TOLD = {
+    "id": Column("d", "run"),
+    "started": Column(header="started (UTC)"),
+    LOSS: Column(PICTURE, help="while it was trained"),
+    "seconds": Column(DURATION, "took", "asked for in seconds, as seconds<60"),
+    SIZE: Column(BYTES, help="of its dataset, on disk; 1 KB is 1,000 bytes"),
+}
 """How columns of a table of runs are shown, others as they are."""
 
 _RUN_NAME = re.compile(r"(?:\[[^\]]*\]|[^\s,\[])+")

@@ -22,10 +22,10 @@ from dashboards.views.parts import pictures
 from dashboards.views.results.menu import MENU, view_of
 
 # Help lines in nearly full colour, what is chosen in a darker red, code in darker colours, values
-# of trees in that of the text, a ring around links that have the focus: Streamlit's own are too
-# faint for WCAG 2.2, 1.4.3 and 2.4.7. And no empty hand's breadth above each title, and at 900
-# pixels as narrow a margin as lets six pictures of 120 stand in a row beside a scrollbar. A
-# comment, since Streamlit would show a docstring on the page.
+# of trees and words of charts in that of the text, a ring around links that have the focus:
+# Streamlit's own are too faint for WCAG 2.2, 1.4.3 and 2.4.7. And no empty hand's breadth above
+# each title, and at 900 pixels as narrow a margin as lets six pictures of 120 stand in a row beside
+# a scrollbar. A comment, since Streamlit would show a docstring on the page.
 READABLE = """<style>
 :is([data-testid=stApp], [data-testid=stPopoverBody]) [data-testid=stCaptionContainer] {
   opacity: 0.85; color: inherit; }
@@ -54,6 +54,8 @@ button[data-selected=true] [data-testid=stMarkdownContainer] {
   color: light-dark(#a3202f, #ff9aa3) !important; }
 [data-testid=stCode] .token:is(.comment, .unchanged) {
   color: light-dark(#5b5c66, #a3a8b4) !important; }
+[data-testid=stVegaLiteChart] :is([class*=role-axis], [class*=role-legend]) text,
+[data-testid=stVegaLiteChart] text[fill="#707070"] { fill: currentColor; }
 [class*=st-key-wide-figure] { overflow-x: auto; }
 .st-key-evidence p { font-size: 0.9rem; line-height: 1.4; }
 @media (min-width: 640px) and (max-width: 1000px) {

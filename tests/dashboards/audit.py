@@ -63,7 +63,38 @@ def is_upstream(finding: dict[str, Any]) -> bool:
     return any(finding["rule"] == rule and re.search(pattern, place) for rule, pattern in UPSTREAM)
 
 
+INKS = ("rgb(0, 0, 0)", "rgb(255, 255, 255)", "rgb(28, 28, 30)", "rgb(74, 74, 80)")
+"""Of words that stand on the cells of a heat map, or on a box."""
+
+WORDS = """() => [...document.querySelectorAll("[data-testid=stVegaLiteChart] text")]
+  .filter(one => one.textContent.trim() && getComputedStyle(one).opacity !== "0")
+  .map(one => [getComputedStyle(one).fill, one.textContent])"""
+
+
+def pale_words(page: Page) -> list[tuple[str, str]]:
+    """Return words of charts, which axe-core leaves out, that WCAG 2.2, 1.4.3, finds too pale."""
+    ground = page.locator("body, [data-testid=stApp]").last.evaluate(
+        "e => getComputedStyle(e).backgroundColor"
+    )
+    words = {(colour, text) for colour, text in page.evaluate(WORDS) if colour not in INKS}
+    return [(colour, text) for colour, text in words if contrast(colour, ground) < 4.5]
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two colours of CSS, as ``rgb(14, 17, 23)``, in [1, 21]."""
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a colour of CSS."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def audit(page: Page, *rules: str) -> None:
     """Require that a page has no serious finding; in the dark only colours are others."""
+    assert not pale_words(page)
     found = findings(page, *rules)
     assert not found, "\n".join(f"{one['rule']}: {one['target']}\n{one['why']}" for one in found)

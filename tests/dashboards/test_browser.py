@@ -29,7 +29,7 @@ from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.projector import sync
 from registry.record.journal import EVENTS, journal_root
 from tests.dashboards import fabricate
-from tests.dashboards.audit import audit
+from tests.dashboards.audit import audit, contrast, luminance
 from tests.dashboards.fabricate import run_uid
 
 if TYPE_CHECKING:
@@ -266,16 +266,9 @@ def picture(page: Page, name: str) -> None:
 def assert_dark(page: Page) -> None:
     """The ground is dark, and words stand out from it as WCAG 2.2, 1.4.3 asks."""
     style = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
-    ground, ink = map(luminance, page.locator("[data-testid=stApp]").evaluate(style))
-    assert ground < 0.05
-    assert (ink + 0.05) / (ground + 0.05) >= 4.5
-
-
-def luminance(colour: str) -> float:
-    """Return the relative luminance of a colour of CSS, as ``rgb(14, 17, 23)``."""
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    ground, ink = page.locator("[data-testid=stApp]").evaluate(style)
+    assert luminance(ground) < 0.05
+    assert contrast(ink, ground) >= 4.5
 
 
 def look_at_it_dark(page: Page, name: str) -> None:

@@ -546,7 +546,7 @@ def test_a_report_tells_of_every_stored_decision(
     for image in stored["image"].values.astype(str):
         assert f"{image}: Why " in html or f"{image}: What speaks for" in html
     assert html.count("<svg") == stored.sizes["image"]
-    assert html.count(">100 %<") == int((stored["share"].isel(rank=0) > 0).sum())
+    assert html.count(">100\N{NO-BREAK SPACE}%<") == int((stored["share"].isel(rank=0) > 0).sum())
 
 
 def test_the_address_names_the_set_that_is_shown(open_page: Open, explained_template: Path) -> None:

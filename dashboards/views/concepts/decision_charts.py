@@ -18,7 +18,7 @@ from dashboards.views.concepts.decision_words import (
     residual_line,
 )
 from dashboards.views.concepts.exactness import APPROXIMATE, MARK, is_exact
-from dashboards.views.parts.charts import BLUE, GREY, NUMBER, ROW, VERMILION, layers, waterfall
+from dashboards.views.parts.charts import BLUE, NUMBER, ROW, VERMILION, WORDS, layers, waterfall
 from dashboards.views.parts.parts import Figure, Table
 from registry.columns import Column
 
@@ -152,7 +152,7 @@ def classes_figure(decision: Decision, name: str = "") -> Figure | None:
             alt.Tooltip("probability:Q", format=NUMBER),
         ],
     )
-    text = alt.Chart().mark_text(align="left", dx=4, color=GREY)
+    text = alt.Chart().mark_text(align="left", dx=4, color=WORDS)
     text = text.encode(x=alt.X("end:Q"), y=y, text=alt.Text("text:N"))
     data = frame.assign(end=frame["logit"].clip(lower=0))
     drawn = layers(bar, text, data=data, height={"step": ROW})

@@ -29,6 +29,7 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
     "#56B4E9",
 )
 GREY = "#8a8a8a"  # of baselines, and of what is not decided; on both grounds
+WORDS = "#707070"  # on white; pages, light or dark, draw it in the colour of their text
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY)
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 3], [1, 4])
@@ -267,7 +268,7 @@ def named_rule(name: str, value: float, colour: str, down: int = 8) -> tuple[alt
     base = alt.Chart(pd.DataFrame({"x": [value], "name": [name]}))
     tips = [alt.Tooltip("name:N"), alt.Tooltip("x:Q", format=NUMBER)]
     rule = base.mark_rule(color=colour, strokeWidth=2, strokeDash=DASHES[1])
-    text = base.mark_text(color=colour, align="left", dx=4, dy=down)
+    text = base.mark_text(color=WORDS, align="left", dx=4, dy=down)
     top = alt.YValue(0)  # type: ignore[no-untyped-call]
     return (
         rule.encode(x=alt.X("x:Q"), tooltip=tips),
@@ -309,7 +310,7 @@ def waterfall(frame: pd.DataFrame, *, x_title: str) -> alt.LayerChart:
             alt.Tooltip("end:Q", format=CHECKED, title="sum so far"),
         ],
     )
-    text = alt.Chart().mark_text(align="left", dx=4, color=GREY)
+    text = alt.Chart().mark_text(align="left", dx=4, color=WORDS)
     text = text.encode(x=alt.X("right:Q", scale=across), y=y, text=alt.Text("signed:N"))
     return layers(bar, text, data=known, height={"step": ROW - 2})
 

@@ -27,6 +27,7 @@ from dashboards.pages import ahead_files
 from registry.execute.resolved import PROGRESS
 from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.projector import sync
+from registry.plan.project import open_project
 from registry.record.journal import EVENTS, journal_root
 from tests.dashboards import fabricate
 from tests.dashboards.audit import audit, contrast, luminance
@@ -90,19 +91,21 @@ def served(
 ) -> Iterator[Served]:
     """A server of the dashboard, for a project whose runs are in MongoDB; it explains nothing."""
     root = shutil.copytree(template, tmp_path_factory.mktemp("served") / "project", symlinks=True)
-    with serve_recorded(root, mongo_server, EXPLAINING_NOTHING) as served:
+    with serve_recorded(root, mongo_server, EXPLAINING_NOTHING, "--allow-delete") as served:
         yield served
 
 
 @contextmanager
-def serve_recorded(root: Path, mongo_server: str, before: str = "") -> Iterator[Served]:
+def serve_recorded(
+    root: Path, mongo_server: str, before: str = "", *options: str
+) -> Iterator[Served]:
     """Serve a project whose runs are brought to a database of its own; options as of `serve`."""
     url = mongo_server.replace("/?", f"/factbook_test_{secrets.token_hex(6)}?", 1)
     database = connect(root, url)
     assert database is not None
     sync(root, database)
     try:
-        with serve(root, url, before) as address:
+        with serve(root, url, before, *options) as address:
             yield Served(address, root, url)
     finally:
         database.handle.client.drop_database(database.handle.name)
@@ -122,11 +125,17 @@ PREPARATION._steps = {"dashboards.pages": 0.0, "dask.array": 0.0}
 
 
 @contextmanager
-def serve(root: Path, url: str, before: str = "") -> Iterator[str]:
-    """Serve the dashboard of a project, whose database is at an address; yields where."""
+def serve(root: Path, url: str, before: str = "", *options: str) -> Iterator[str]:
+    """Serve the dashboard of a project, whose database is at an address; yields where.
+
+    Options are those of ``dashboards/app.py``.
+    """
     port = free_port()
     process = subprocess.Popen(
-        command(port, before), cwd=root, env=surroundings(root, url), start_new_session=True
+        [*command(port, before), "--", *options],
+        cwd=root,
+        env=surroundings(root, url),
+        start_new_session=True,
     )
     try:
         wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
@@ -280,6 +289,21 @@ def look_at_it_dark(page: Page, name: str) -> None:
     audit(page, "color-contrast")
     page.emulate_media(color_scheme="light")
     idle(page)
+
+
+LEGENDS_WITHIN = """() => [...document.querySelectorAll(".role-legend text")].every(
+  one => one.getBoundingClientRect().right <= one.closest("svg").getBoundingClientRect().right)"""
+
+
+def look_at_it_narrow(page: Page, name: str) -> None:
+    """Look at a page, dark, in a window of 400 pixels: nothing of it is wider, no legend is cut."""
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 400, "height": 1100})
+    page.wait_for_function(NOTHING_BEYOND)
+    page.wait_for_function(LEGENDS_WITHIN)
+    picture(page, f"{name}-dark-400")
+    page.set_viewport_size({"width": 1400, "height": 1100})
+    page.emulate_media(color_scheme="light")
 
 
 def look_by_all(page: Page, name: str) -> None:
@@ -621,6 +645,31 @@ def test_a_run_that_ends_is_shown_without_a_click(page: Page, served: Served) ->
         events.write(json.dumps(end) + "\n")
     see(page, "took 12 min 5 s")
     assert badge(page) == "COMPLETED"
+
+
+def test_a_run_is_archived_brought_back_and_deleted(page: Page, served: Served) -> None:
+    minutes = 60 + secrets.randbelow(10_000)  # another run where this is tried again
+    told = fabricate.Told("toy-sae[k=8]", minutes=minutes)
+    uid = fabricate.record(open_project(served.root), told)
+    visit(page, f"{served.address}/runs?text={uid}&run={uid}")
+    see(page, "1 run.")
+    page.get_by_role("button", name="Archive", exact=True).click()
+    see(page, "No runs match")
+    page.get_by_text("Filters and columns").click()
+    page.get_by_text("Archived runs too").click()
+    see(page, "1 run.")
+    page.get_by_role("button", name="Bring back").click()
+    page.get_by_role("button", name="Archive", exact=True).wait_for()
+    page.get_by_text("Archived runs too").click()
+    idle(page)
+    see(page, "1 run.")
+    page.get_by_role("button", name="Delete …").click()
+    page.get_by_text("it cannot be brought back").click()
+    picture(page, "deletion")
+    page.get_by_role("button", name="Delete for good").click()
+    see(page, f"Deleted run {uid}")
+    see(page, "No runs match")
+    assert not (journal_root(served.root) / uid).exists()
 
 
 def badge(page: Page) -> str:

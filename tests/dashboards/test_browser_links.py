@@ -24,6 +24,7 @@ from tests.dashboards.test_browser import (
     asked,
     idle,
     look_at_it_dark,
+    look_at_it_narrow,
     picture,
     see,
     serve,
@@ -118,6 +119,7 @@ def test_results_can_be_read_by_everyone(page: Page, address: str, path: str) ->
     idle(page)
     audit(page)
     look_at_it_dark(page, f"{path}-dark")
+    look_at_it_narrow(page, path)
 
 
 def test_yesterdays_links_open_the_same_with_a_banner(

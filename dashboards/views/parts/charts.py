@@ -43,6 +43,9 @@ FLOOR = 0.7
 MOST_POINTS = 4_000
 """Rows that a chart holds at most; views thin what is longer."""
 
+LEGEND = 30
+"""Letters of the names of several series that stand in a line of a page of 400 pixels."""
+
 CELL, LOW_CELL = 24, 15
 """Height of a cell of a heat map, in pixels, and of one that has no text."""
 
@@ -80,9 +83,12 @@ def layers(*charts: Any, **shared: Any) -> alt.LayerChart:
     return layered
 
 
-def series_legend(title: str | None = None, **symbol: Any) -> alt.Legend:
-    """Return how series are named above a chart."""
-    return alt.Legend(title=title, orient="top", labelLimit=320, symbolOpacity=1, **symbol)
+def series_legend(names: Sequence[str], **symbol: Any) -> alt.Legend:
+    """Return how series are named above a chart: in columns where a narrow page would cut them."""
+    look: dict[str, Any] = {"orient": "top", "labelLimit": 320, "symbolOpacity": 1}
+    if len("".join(names)) > LEGEND:
+        look["columns"] = 2 if max(map(len, names)) <= LEGEND // 2 else 1
+    return alt.Legend(title=None, **look, **symbol)
 
 
 def series_scale(names: Sequence[str], looks: Sequence[Any]) -> alt.Scale:
@@ -95,7 +101,7 @@ def series_scale(names: Sequence[str], looks: Sequence[Any]) -> alt.Scale:
 def series_colour(names: Sequence[str], legend: alt.Legend | None = None) -> alt.Color:
     """Return the colour of each of several series, in their order; a legend from two on."""
     if legend is None and len(names) > 1:
-        legend = series_legend()
+        legend = series_legend(names)
     return alt.Color("series:N", title=None, scale=series_scale(names, PALETTE), legend=legend)
 
 
@@ -153,7 +159,7 @@ def lines(
     up = alt.Scale(domain=list(domain)) if domain else alt.Scale(zero=False)
     legend = None
     if len(series) > 1:  # one for both: pieces of the lines, with their dashes
-        legend = series_legend(symbolType="stroke", symbolSize=300, symbolStrokeWidth=2.5)
+        legend = series_legend(series, symbolType="stroke", symbolSize=300, symbolStrokeWidth=2.5)
     colour = series_colour(series, legend)
     points = len(frame) <= 60 * max(1, len(series)) and not is_stepped
     look: dict[str, Any] = {"interpolate": "step-after"} if is_stepped else {"point": points}
@@ -456,7 +462,7 @@ def cloud(
         return points
     names, ends = [name for name, *_ in straight], np.array([known["x"].min(), known["x"].max()])
     held = [pd.DataFrame({"x": ends, "y": b * ends + a, "name": name}) for name, b, a in straight]
-    legend = series_legend(symbolType="stroke", symbolSize=300)  # one for both
+    legend = series_legend(names, symbolType="stroke", symbolSize=300)  # one for both
     across = alt.Chart(pd.concat(held)).mark_line(strokeWidth=2)
     across = across.encode(
         x=alt.X("x:Q"),

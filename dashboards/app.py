@@ -22,14 +22,19 @@ from typing import Any
 import streamlit as st
 from starlette.middleware import Middleware
 from streamlit import config
+from streamlit.file_util import get_static_dir
 
 from dashboards.server.at_once import answer_at_once
+from dashboards.server.documents import Documents
 from dashboards.server.hosts import OwnHosts, is_loopback
 from dashboards.server.old_addresses import OldAddresses
 from dashboards.server.preparation import PREPARATION
 
 ADDRESS = str(config.get_option("server.address") or "0.0.0.0")
 """Where it listens."""
+
+BASE = str(config.get_option("server.baseUrlPath"))
+"""The path below which it is served, "" for none."""
 
 _OPTIONS = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
 _OPTIONS.add_argument("--allow-host", action="append", default=[], metavar="NAME")
@@ -53,7 +58,7 @@ def _url() -> str:
     scheme = "https" if config.get_option("server.sslCertFile") else "http"
     host = ADDRESS if ADDRESS not in ("0.0.0.0", "::") else socket.gethostname()
     host = f"[{host}]" if ":" in host else host
-    path = str(config.get_option("server.baseUrlPath")).strip("/")
+    path = BASE.strip("/")
     return f"{scheme}://{host}:{config.get_option('server.port')}{f'/{path}' if path else ''}"
 
 
@@ -67,6 +72,7 @@ app = st.App(
     lifespan=_prepared,
     middleware=[
         Middleware(OwnHosts, own=_machine(), allowed=_OPTIONS.parse_known_args()[0].allow_host),
-        Middleware(OldAddresses, base=str(config.get_option("server.baseUrlPath"))),
+        Middleware(OldAddresses, base=BASE),
+        Middleware(Documents, scripts=Path(get_static_dir()) / "static" / "js", base=BASE),
     ],
 )

@@ -17,6 +17,7 @@ from streamlit import runtime
 from streamlit.file_util import get_static_dir
 
 from dashboards.screens import frame
+from dashboards.server.documents import files_of
 from dashboards.server.preparation import PREPARATION
 from dashboards.views.parts import pictures
 from dashboards.views.results.menu import MENU, view_of
@@ -119,10 +120,8 @@ if (!window.factbookAhead) {
 
 @cache
 def ahead_files() -> list[str]:
-    """Return the files of the scripts that are loaded ahead; of another Streamlit, what it has."""
-    folder = Path(get_static_dir()) / "static" / "js"
-    found = {path.name.partition(".")[0]: path.name for path in folder.glob("*.js")}
-    return [found[name] for name in AHEAD if name in found]
+    """Return the files of the scripts that are loaded ahead."""
+    return files_of(Path(get_static_dir()) / "static" / "js", AHEAD)
 
 
 def main() -> None:

@@ -373,6 +373,14 @@ def test_pictures_are_large_and_a_click_enlarges_one(page: Page, address: str) -
     assert page.evaluate("document.activeElement.className").startswith("fb-look")
 
 
+def test_a_page_knows_where_its_server_is(page: Page, address: str) -> None:
+    visit(page, f"{address}/runs")
+    see(page, "Filters and columns")
+    loaded = page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert f"{address}/_stcore/health" in loaded
+    assert not [name for name in loaded if "/runs/" in name], "it looked elsewhere"
+
+
 def test_the_first_page_leads_to_a_concept_and_to_a_run(page: Page, address: str) -> None:
     visit(page, address)
     see(page, "Latest runs")

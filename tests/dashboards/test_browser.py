@@ -291,16 +291,19 @@ def look_at_it_dark(page: Page, name: str) -> None:
     idle(page)
 
 
-LEGENDS_WITHIN = """() => [...document.querySelectorAll(".role-legend text")].every(
-  one => one.getBoundingClientRect().right <= one.closest("svg").getBoundingClientRect().right)"""
+WORDS_WITHIN = """() => {
+  const right = one => one.getBoundingClientRect().right
+  const words = document.querySelectorAll(".role-legend text, .role-axis-label text")
+  return [...words].every(one => right(one) <= right(one.closest("svg")))
+}"""
 
 
 def look_at_it_narrow(page: Page, name: str) -> None:
-    """Look at a page, dark, in a window of 400 pixels: nothing of it is wider, no legend is cut."""
+    """Look at a page, dark, in a window of 400 pixels: nothing is wider, no word of a chart cut."""
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 400, "height": 1100})
     page.wait_for_function(NOTHING_BEYOND)
-    page.wait_for_function(LEGENDS_WITHIN)
+    page.wait_for_function(WORDS_WITHIN)
     picture(page, f"{name}-dark-400")
     page.set_viewport_size({"width": 1400, "height": 1100})
     page.emulate_media(color_scheme="light")

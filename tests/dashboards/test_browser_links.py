@@ -104,6 +104,7 @@ def test_results_of_all_metrics_take_three_screens_at_most(page: Page, address: 
         picture(page, path)
         audit(page)
         look_at_it_dark(page, f"{path}-dark")
+        look_at_it_narrow(page, path)
     page.get_by_text("Split by split").first.click()
     see(page, "Each split lets other neurons choose")
 

@@ -564,7 +564,8 @@ def signs(frame: pd.DataFrame, *, looks: Mapping[str, str]) -> Any:
     """
     columns, rows = (list(dict.fromkeys(frame[name].tolist())) for name in ("x", "y"))
     known = frame[["x", "y", "text"]].assign(name=frame["state"].map(looks))
-    x_axis = alt.Axis(labelAngle=-40 if len(columns) > 2 else 0, labelLimit=160, orient="top",
+    is_tilted = len(columns) > 2
+    x_axis = alt.Axis(labelAngle=-40 if is_tilted else 0, labelLimit=160, orient="top",
                       labelOverlap=False)  # fmt: skip
     y_axis = alt.Axis(labelLimit=260, labelOverlap=False)
     side = {
@@ -575,14 +576,15 @@ def signs(frame: pd.DataFrame, *, looks: Mapping[str, str]) -> Any:
     }  # fmt: skip
     names = list(dict.fromkeys(looks.values()))
     scale = alt.Scale(domain=names, range=list(TINTS[: len(names)]))
-    legend = alt.Legend(title=None, orient="top", symbolType="square")
+    legend = alt.Legend(title=None, orient="top", symbolType="square", symbolStrokeWidth=0)
     colour = alt.Color("name:N", scale=scale, legend=legend)
     cells = alt.Chart().mark_rect(stroke="white", strokeWidth=1)
     cells = cells.encode(color=colour, **side)
     texts = (
         alt.Chart().mark_text(fontSize=12, color="black").encode(text=alt.Text("text:N"), **side)
     )
-    return layers(cells, texts, data=known, height={"step": CELL})
+    chart = layers(cells, texts, data=known, height={"step": CELL})
+    return chart.properties(padding={"left": 5, "top": 5, "bottom": 5, "right": 80 * is_tilted + 5})
 
 
 def _angle(columns: Sequence[str]) -> int:

@@ -286,13 +286,13 @@ def _map(model: datasets.Model, frame: pd.DataFrame) -> None:
         if np.isnan(points).all():
             st.info("Too few concepts to lay out. The list has all of them.")
             return
-        if known.is_busy:
+        if is_rough := known.is_rough(points):
             _laying_out(known)
         slots = datasets.statistics(model.concepts).indexes["concept"].get_indexer(frame["concept"])
         own = np.where(slots[:, None] >= 0, points[slots], np.nan)
         name = file_name(model.concepts.cell, "map")
         show_figure(
-            map_figure(name, frame, own, view.noun(frame), by),
+            map_figure(name, frame, own, view.noun(frame), "" if is_rough else by),
             key=MAP,
             alt="Map of all concepts",
             on_select=_open_marked,
@@ -303,7 +303,8 @@ def _map(model: datasets.Model, frame: pd.DataFrame) -> None:
 @st.fragment(run_every=REFRESH)
 def _laying_out(known: ConceptMap) -> None:
     """Tell how far a map is that is shown roughly, and show it when it is there."""
-    if not known.is_busy:
+    known.begin()
+    if known.is_over:
         st.rerun()
     st.progress(
         known.share,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,12 @@ MOST_KEPT = 32
 
 PATIENCE = 1.0
 """Seconds that a reader waits for a map that is being laid out, before a rough one is shown."""
+
+SOON = 1024
+"""Concepts up to which laying out begins at once: it takes about a second."""
+
+AFTER = 1.5
+"""Seconds after the first look from which on more are laid out: their rough map is drawn first."""
 
 Points = NDArray[np.float32]
 
@@ -56,6 +63,7 @@ class ConceptMap:
         self._path = root / ".factbook" / "cache" / f"map-{VERSION}-{content[:32]}.npy"
         self._directions = directions
         self._lay_out = lay_out
+        self._due = 0.0 if concepts <= SOON else np.inf
         self._error: Exception | None = None
         self._thread: threading.Thread | None = None
         self._whole = _read(self._path, concepts)
@@ -66,18 +74,37 @@ class ConceptMap:
         """Whether concepts are being laid out."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether another look tells more: concepts are laid out, or that has failed."""
+        return self._whole is not None or self._error is not None
+
+    def is_rough(self, points: Points) -> bool:
+        """Return whether what a look has returned is not how concepts are laid out."""
+        return points is not self._whole
+
+    def begin(self) -> None:
+        """Lay concepts out where that is not done, in the background.
+
+        Many only when the first look is a while ago: laying out takes all of a machine, and who
+        looks first sees them roughly before.
+        """
+        now = time.monotonic()
+        self._due = min(self._due, now + AFTER)
+        if not self.is_over and not self.is_busy and now >= self._due:
+            args = (self._directions(),)
+            self._thread = threading.Thread(target=self._work, args=args, name="map", daemon=True)
+            self._thread.start()
+
     def look(self, patience: float = PATIENCE) -> Points:
-        """Return where concepts lie, (concept, 2): roughly, while they are being laid out.
+        """Return where concepts lie, (concept, 2): roughly, until they are laid out.
 
         Raises
         ------
         Exception
             What laying out raised; the next look tries again.
         """
-        if self._whole is None and not self.is_busy:
-            args = (self._directions(),)
-            self._thread = threading.Thread(target=self._work, args=args, name="map", daemon=True)
-            self._thread.start()
+        self.begin()
         if self._whole is None and self._thread is not None:
             self._thread.join(patience)
         error, self._error = self._error, None

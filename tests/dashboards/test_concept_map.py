@@ -17,6 +17,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 from sklearn.metrics.pairwise import cosine_similarity
 
+from dashboards.server import map_cache
 from dashboards.server.map_cache import ConceptMap, Points
 from dashboards.views.concepts import concept_map
 from dashboards.views.concepts.concept_map import (
@@ -131,6 +132,25 @@ def test_a_map_is_laid_out_once_and_again_where_it_is_damaged(tmp_path: Path) ->
     assert len(calls) == 2
 
 
+def test_many_are_laid_out_when_their_rough_map_was_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(map_cache, "SOON", 2)
+    monkeypatch.setattr(map_cache, "AFTER", 3600.0)
+    waited = threading.Event()
+    waited.set()
+    known = a_map(tmp_path, [], waited)
+    for _ in range(2):
+        assert known.is_rough(known.look(60))
+        known.begin()
+        assert not known.is_busy
+        assert not known.is_over
+    monkeypatch.setattr(map_cache, "AFTER", 0.0)
+    known.begin()
+    assert not known.is_rough(known.look(60))
+    assert known.is_over
+
+
 def test_what_laying_out_raises_is_raised_to_who_looks(tmp_path: Path) -> None:
     def refuse(directions: Points, progress: Callable[[float], None]) -> Points:
         raise ValueError("not installed")
@@ -152,6 +172,10 @@ def test_the_map_tells_names_and_says_what_it_means() -> None:
     assert shown["told"].tolist() == [HOSTILE, "no name “mine”"]
     assert "1 that are the same everywhere" in figure.note
     assert badly_written(figure.note) == []
+    assert "near ones are alike by their directions" in figure.note
+    rough = map_figure("toy-map", frame, points, "Concept", "")
+    assert "near ones need not be alike" in rough.note
+    assert badly_written(rough.note) == []
     assert "<svg" in figure.svg()
 
 

@@ -45,8 +45,8 @@ NEAREST = 0.3
 TOLD = 20
 """Iterations after which it is told how far laying out is."""
 
-SWEEPS = 12
-"""Of the subspace that comes near the two main directions."""
+SWEEPS, FEW_SWEEPS = 12, 6
+"""Of the subspace that comes near the two main directions; where they are shown only roughly."""
 
 
 def nearest(
@@ -94,15 +94,16 @@ def rough_map(directions: NDArray[np.float32]) -> NDArray[np.float32]:
     known = np.isfinite(directions).all(axis=0)
     found = np.full((directions.shape[1], 2), np.nan, np.float32)
     if known.sum() >= LEAST:
-        found[known] = _main_directions(np.ascontiguousarray(directions[:, known]))
+        own = directions if known.all() else np.ascontiguousarray(directions[:, known])
+        found[known] = _main_directions(own, FEW_SWEEPS)
     return found
 
 
-def _main_directions(directions: NDArray[np.float32]) -> NDArray[np.float32]:
+def _main_directions(directions: NDArray[np.float32], sweeps: int = SWEEPS) -> NDArray[np.float32]:
     """Return the two principal components of each concept, (concept, 2), by subspace iteration."""
     mean = directions.mean(axis=1, keepdims=True)
     base = np.random.default_rng(0).standard_normal((len(directions), 8)).astype(np.float32)
-    for _ in range(SWEEPS):
+    for _ in range(sweeps):
         along = directions.T @ base - mean.T @ base
         base, _ = np.linalg.qr(directions @ along - mean * along.sum(axis=0))
     along = directions.T @ base - mean.T @ base
@@ -211,7 +212,8 @@ def map_figure(
     noun : str
         What one is called.
     by : str
-        What it is by that near ones are alike, in words.
+        What it is by that near ones are alike, in words; "" of a map that is rough, on which they
+        need not be.
     """
     told = frame["name"].astype(str).where(frame["name"].astype(str) != "", "no name")
     if "called" in frame:
@@ -243,9 +245,14 @@ def map_figure(
         tooltip=[alt.Tooltip("told:N", title="name"), alt.Tooltip("concept:Q", title=noun)],
     )
     chart = chart.add_params(alt.selection_point(name=MARKED, fields=["concept"]))
+    means = (
+        f"near ones are alike {by}. Distances between far ones mean nothing (t-SNE)."
+        if by
+        else "it lies where the two main directions of all put it, and near ones need not be alike."
+    )
     note = (
-        f"A point is a {noun.lower()}; near ones are alike {by}. Distances between far ones mean "
-        "nothing (t-SNE). Click one to open it. The list of concepts has the same by name."
+        f"A point is a {noun.lower()}; {means} Click one to open it. The list of concepts has the "
+        "same by name."
     )
     left_out = len(frame) - len(shown)
     if left_out:

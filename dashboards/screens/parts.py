@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.views.parts.parts import (
+    PADDING,
     PICTURE,
     Answer,
     Figure,
@@ -296,10 +297,6 @@ def offer_figure(figure: Figure) -> None:
     show_downloads((f"{figure.name}.svg", figure.svg, "image/svg+xml"))
 
 
-_PADDING = {"left": 5, "top": 5, "bottom": 5, "right": 14}
-"""Pixels around a chart: at the right, for the half of an axis's last number."""
-
-
 @dataclass(frozen=True)
 class _AsItIs:
     """A chart whose specification is not validated: that takes a fifth of the time of a page."""
@@ -309,7 +306,7 @@ class _AsItIs:
     def to_dict(self) -> dict[str, Any]:
         """Return the specification, as Streamlit asks for it."""
         specification: dict[str, Any] = self.chart.to_dict(validate=False)
-        return {"padding": _PADDING, **specification}
+        return {"padding": PADDING, **specification}
 
 
 def _unfolded(fold: Fold) -> None:

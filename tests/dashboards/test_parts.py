@@ -12,7 +12,7 @@ import pytest
 
 from dashboards.screens.parts import ROOM, as_shown, columns_of, widths_of
 from dashboards.views.parts import charts
-from dashboards.views.parts.parts import Figure, Table, file_name
+from dashboards.views.parts.parts import PADDING, Figure, Table, file_name
 from registry.columns import BYTES, DURATION, Column
 from registry.terminal import escape_latex
 
@@ -100,7 +100,9 @@ def test_a_waterfall_ends_at_its_total() -> None:
             "kind": ["for", "against", "for", "total"],
         }
     )
-    data = charts.waterfall(frame, x_title="logit").data
+    chart = charts.waterfall(frame, x_title="logit")
+    assert chart.to_dict()["padding"]["right"] > PADDING["right"], "for numbers beside bars"
+    data = chart.data
     assert data["start"].tolist() == [0.0, 2.0, 1.5, 0.0]
     assert data["end"].tolist() == [2.0, 1.5, 2.5, 2.5]
 

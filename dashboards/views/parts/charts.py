@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from altair.utils.schemapi import disable_debug_mode
 
+from dashboards.views.parts.parts import PADDING
 from registry.wording import formed, signed_text
 
 # A chart is validated whole when it is drawn, not each of its objects too; and channels are given
@@ -318,7 +319,8 @@ def waterfall(frame: pd.DataFrame, *, x_title: str) -> alt.LayerChart:
     )
     text = alt.Chart().mark_text(align="left", dx=4, color=WORDS)
     text = text.encode(x=alt.X("right:Q", scale=across), y=y, text=alt.Text("signed:N"))
-    return layers(bar, text, data=known, height={"step": ROW - 2})
+    chart = layers(bar, text, data=known, height={"step": ROW - 2})
+    return chart.properties(padding={**PADDING, "right": 44})  # for numbers beside a narrow chart
 
 
 def _with_room(values: np.ndarray) -> alt.Scale:
@@ -584,7 +586,7 @@ def signs(frame: pd.DataFrame, *, looks: Mapping[str, str]) -> Any:
         alt.Chart().mark_text(fontSize=12, color="black").encode(text=alt.Text("text:N"), **side)
     )
     chart = layers(cells, texts, data=known, height={"step": CELL})
-    return chart.properties(padding={"left": 5, "top": 5, "bottom": 5, "right": 80 * is_tilted + 5})
+    return chart.properties(padding={**PADDING, "right": 80}) if is_tilted else chart
 
 
 def _angle(columns: Sequence[str]) -> int:

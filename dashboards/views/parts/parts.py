@@ -25,6 +25,8 @@ PICTURE = "picture"
 """Form of a column of pictures, as ``data:`` addresses; files of numbers leave it out."""
 WIDTH = 640
 """Pixels of a figure in a file, unless its chart says another."""
+PADDING = {"left": 5, "top": 5, "bottom": 5, "right": 14}
+"""Pixels around a chart: at the right, for the half of an axis's last number."""
 SIDE, SLACK = 60, 20
 """Characters of a text that stand on each side of its token at first; so many more are not cut."""
 

@@ -66,7 +66,7 @@ def test_a_concept_has_answers_for_its_name_and_all_that_is_known_of_it(
     for title in ("Best label by every metric", ask.THERE, "Decisions that use this concept"):
         assert title in folds, "what is asked for rarely takes no screen"
     assert len(page.dataframe) == 1, "nor is it drawn before it is opened"
-    for fold in ("every-label", "location-0", "its-decisions"):
+    for fold in ("every-label", f"location-{ask.THERE}-1", "its-decisions"):
         page.session_state[fold] = True
     page = page.run()
     assert badly_written_of(page) == []

@@ -104,15 +104,16 @@ def _answer(start: Message, body: bytes, scripts: Path, page: str) -> tuple[Mess
 def document(text: str, scripts: Path, page: str) -> str:
     """Return Streamlit's document as a page has it; unchanged where it has no head."""
     there = set(NAMED.findall(text))
-    more = "".join(AHEAD.format(name) for name in needed_files(scripts, page) if name not in there)
+    needed = needed_files(scripts, NEEDED.get(page, OTHERS))
+    more = "".join(AHEAD.format(name) for name in needed if name not in there)
     text = text.replace("</head>", f"{more}</head>", 1)
     return text.replace("<head>", f"<head>{WHERE}", 1) if page else text
 
 
 @cache
-def needed_files(scripts: Path, page: str) -> tuple[str, ...]:
-    """Return the files of all scripts that a page needs, with what they import themselves."""
-    found = dict.fromkeys(files_of(scripts, NEEDED.get(page, OTHERS)))
+def needed_files(scripts: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the files of scripts by Streamlit's names, with all that these import themselves."""
+    found = dict.fromkeys(files_of(scripts, names))
     waiting = list(found)
     while waiting:
         text = (scripts / waiting.pop()).read_text(encoding="utf-8")

@@ -87,8 +87,9 @@ def test_what_is_no_document_of_a_page_passes(answer: Response, path: str, base:
 def test_scripts_are_named_with_all_that_they_import_and_none_twice() -> None:
     streamlits = (SCRIPTS.parents[1] / "index.html").read_text()
     for page in (*NEEDED, "sanity"):
-        files = needed_files(SCRIPTS, page)
-        assert set(files_of(SCRIPTS, NEEDED.get(page, OTHERS))) <= set(files)
+        names = NEEDED.get(page, OTHERS)
+        files = needed_files(SCRIPTS, names)
+        assert set(files_of(SCRIPTS, names)) <= set(files)
         text = document(streamlits, SCRIPTS, page)
         for name in files:
             assert text.count(f'/{name}"') == 1
@@ -102,3 +103,11 @@ def test_scripts_are_named_with_all_that_they_import_and_none_twice() -> None:
     assert table in document(streamlits, SCRIPTS, "runs")
     assert chart not in document(streamlits, SCRIPTS, "runs")
     assert files_of(SCRIPTS, ["NoScriptOfThisName"]) == []
+
+
+def test_pages_asked_for_by_any_name_are_not_kept() -> None:
+    streamlits = (SCRIPTS.parents[1] / "index.html").read_text()
+    needed_files.cache_clear()
+    for number in range(100):
+        assert "modulepreload" in document(streamlits, SCRIPTS, f"no-page-{number}")
+    assert needed_files.cache_info().currsize == 1

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -285,25 +285,38 @@ def taken_by(dataset: str) -> Collection[str]:
     ValueError
         If there is no such class.
     """
-    spec = find_spec("torchvision")
-    places = (spec.submodule_search_locations if spec else None) or ()
-    classes = {
-        node.name: node
-        for place in places
-        for path in sorted(Path(place, "datasets").glob("*.py"))
-        for node in ast.parse(path.read_bytes()).body
-        if isinstance(node, ast.ClassDef)
-    }
+    classes = _declared_classes()
     if dataset not in classes:
         raise ValueError(f"there is no such data set{nearest(dataset, classes)}")
     waiting = [dataset]
     for name in waiting:
-        own = [node for node in classes[name].body if isinstance(node, ast.FunctionDef)]
-        if made := next((node.args for node in own if node.name == "__init__"), None):
-            return [each.arg for each in (*made.args, *made.kwonlyargs)]
-        bases = [base.id for base in classes[name].bases if isinstance(base, ast.Name)]
+        taken, bases = classes[name]
+        if taken is not None:
+            return taken
         waiting += [base for base in bases if base in classes]
     return ()
+
+
+@cache
+def _declared_classes() -> dict[str, tuple[list[str] | None, list[str]]]:
+    """Return what each class of ``torchvision.datasets`` takes by itself, if it says, and its bases."""
+    spec = find_spec("torchvision")
+    folders = (spec.submodule_search_locations if spec else None) or ()
+    return {
+        node.name: (_taken(node), [base.id for base in node.bases if isinstance(base, ast.Name)])
+        for folder in folders
+        for path in sorted(Path(folder, "datasets").glob("*.py"))
+        for node in ast.parse(path.read_bytes()).body
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def _taken(node: ast.ClassDef) -> list[str] | None:
+    """Return the names of what a class is made with, None where it defines no ``__init__``."""
+    for made in node.body:
+        if isinstance(made, ast.FunctionDef) and made.name == "__init__":
+            return [each.arg for each in (*made.args.args, *made.args.kwonlyargs)]
+    return None
 
 
 def _targets(part: Any) -> NDArray[np.int64]:

@@ -107,9 +107,11 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
 
     page.get_by_text("All its concepts").first.click()
     see(page, "Can this name be trusted?")
+    idle(page)  # a click on what is just drawn anew may be lost
     choose_row(page, 1, CONCEPT_ROW)
     asked(page, "concept=")
     page.get_by_text("Decisions that use this concept").wait_for()
+    idle(page)
     assert page.get_by_test_id("stMain").evaluate("e => e.scrollHeight") <= 3300, "three screens"
     picture(page, "walk-2-concept")
 

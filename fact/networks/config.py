@@ -9,7 +9,7 @@ from pydantic import Field
 
 from fact.data.classes import Match
 from fact.data.config import Count, InPrecision, Odd, OnDevice, Positive, Seed
-from registry import Formerly
+from registry import Formerly, Since
 from registry.wording import counted
 
 
@@ -34,6 +34,10 @@ class ClassifierConfig(InPrecision):
     patch_size, dim, depth, heads : int
         Of ViTs: side of a patch in pixels, channels of a token, encoders, heads. ``depth`` is also
         the number of blocks in a stage of ``torchvision-resnet``.
+    stem : tuple of int
+        Channels of convolutions of 3 x 3 pixels before the patches of ``standard-vit``, which make
+        a ViTc of it; each with more than come in halves the image, and ``patch_size`` still counts
+        pixels of the image. None by default.
     resize, crop : int or None
         Length of the shorter side, then of the central square, in pixels; None keeps the size.
     epochs, batch : int
@@ -67,6 +71,7 @@ class ClassifierConfig(InPrecision):
     dim: Annotated[int, Field(ge=8)] = 64
     depth: Count = 2
     heads: Count = 2
+    stem: Annotated[tuple[Count, ...], Since(())] = ()
     resize: Count | None = None
     crop: Count | None = None
     epochs: Annotated[Count, Formerly("passes")] = 4
@@ -88,6 +93,8 @@ class ClassifierConfig(InPrecision):
             raise ValueError(f"kernel_size {self.kernel_size}; expected an odd number")
         if self.architecture == "torchvision-resnet" and len(self.channels) > 4:
             raise ValueError(f"{len(self.channels)} stages of a ResNet; expected at most 4")
+        if self.stem and self.architecture != "standard-vit":
+            raise ValueError(f"a stem of {self.architecture}; expected one of standard-vit")
 
 
 @dataclass(frozen=True)

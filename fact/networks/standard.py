@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +50,34 @@ def build_standard_cnn(
 
 @builder("standard-vit")
 def build_standard_vit(
-    n_classes: int, image_size: int, patch_size: int, dim: int, depth: int, heads: int
+    n_classes: int,
+    image_size: int,
+    patch_size: int,
+    dim: int,
+    depth: int,
+    heads: int,
+    stem: Sequence[int] = (),
 ) -> nn.Module:
     """Return an untrained SimpleViT with biases, layer norms and GELU; of sines are its positions.
 
-    It takes images of any size that is a multiple of its patches'.
+    It takes images of any size that is a multiple of its patches'. A stem of convolutions (ViTc)
+    has a batch norm and a GELU after each; what it leaves of a patch goes into one token.
+    Source: Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021, arXiv
+    2106.14881.
     """
     from bcos.models.vit import SimpleViT
 
+    shrinks = shrinkage(stem)
+    convolutions: dict[str, Any] = {
+        "conv_stem": list(stem),
+        "conv2d_layer": nn.Conv2d,
+        "norm2d_layer": nn.BatchNorm2d,
+    }
     with warnings.catch_warnings():  # it warns of B-cos networks without a logit layer
         warnings.simplefilter("ignore")
         module: nn.Module = SimpleViT(
-            image_size=image_size,
-            patch_size=patch_size,
+            image_size=image_size // shrinks,
+            patch_size=patch_size // shrinks,
             num_classes=n_classes,
             dim=dim,
             depth=depth,
@@ -71,8 +87,17 @@ def build_standard_vit(
             linear_layer=nn.Linear,
             norm_layer=nn.LayerNorm,
             act_layer=nn.GELU,
+            **(convolutions if stem else {}),
         )
     return module
+
+
+def shrinkage(stem: Sequence[int]) -> int:
+    """Return how many pixels of an image a position behind a stem stands for, along each side.
+
+    A convolution with more channels than come in has a stride of 2, any other one of 1.
+    """
+    return int(2 ** sum(wide > narrow for narrow, wide in pairwise((3, *stem))))
 
 
 @builder("torchvision-resnet")
@@ -132,13 +157,20 @@ def small_standard(config: ClassifierConfig, classes: Sequence[str], side: int) 
         "image_size": side,
         **{key: getattr(config, key) for key in ("patch_size", "dim", "depth", "heads")},
     }
+    shrinks = shrinkage(config.stem)
+    if config.patch_size % shrinks:
+        raise NetworkError(
+            f"patch_size {config.patch_size}, and a stem {list(config.stem)} that shrinks images "
+            f"{shrinks} times; expected a multiple"
+        )
     of_maps = {"channels": list(config.channels), "strides": list(config.strides)}
     sizes: dict[str, dict[str, Any]] = {
         "standard-cnn": of_maps | {"kernel_size": config.kernel_size},
         "torchvision-resnet": of_maps | {"depth": config.depth},
+        "standard-vit": of_tokens | ({"stem": list(config.stem)} if config.stem else {}),
     }
     chosen = sizes.get(config.architecture, of_tokens)
-    if chosen is of_tokens and (side % config.patch_size or config.dim % config.heads):
+    if "patch_size" in chosen and (side % config.patch_size or config.dim % config.heads):
         raise NetworkError(
             f"images of {side} pixels, patch_size {config.patch_size}, dim {config.dim}, heads "
             f"{config.heads}; expected multiples of patch_size, and of heads"

@@ -34,6 +34,7 @@ CONFIGS = {
     ),
     "vit": ClassifierConfig(architecture="torchvision-vit", patch_size=8, dim=8),
     "sines": ClassifierConfig(architecture="standard-vit", patch_size=8, dim=8),
+    "stem": ClassifierConfig(architecture="standard-vit", patch_size=4, dim=8, stem=(5, 5, 6)),
 }
 NETWORKS = (*CONFIGS, "timm")
 LAYERS = {
@@ -41,6 +42,7 @@ LAYERS = {
     "resnet": "layer1",
     "vit": "encoder.layers.encoder_layer_0",
     "sines": "transformer.encoder_0",
+    "stem": "transformer.encoder_0",
     "timm": "blocks.0",
 }
 

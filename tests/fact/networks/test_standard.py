@@ -14,9 +14,15 @@ from torchvision import models, transforms
 
 from fact.data.images import Geometry
 from fact.kinds import EfficientNetLite0, TorchvisionNetwork
+from fact.networks.config import ClassifierConfig
 from fact.networks.files import load_network, save_network
 from fact.networks.network import Network, NetworkError
-from fact.networks.standard import efficientnet_lite0, resized, torchvision_network
+from fact.networks.standard import (
+    efficientnet_lite0,
+    resized,
+    small_standard,
+    torchvision_network,
+)
 from fact.traces.activations import neuron_activations
 
 
@@ -176,3 +182,60 @@ def test_a_network_keeps_how_it_sees_when_it_is_saved(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
     torch.testing.assert_close(again.encode(pixels), network.encode(pixels))
     assert again.normalisation == network.normalisation
+
+
+# --- a ViT with a stem ----------------------------------------------------------------------------
+
+CLASSES = ["a", "b", "c"]
+
+
+def with_stem(stem: tuple[int, ...], patch_size: int) -> Network:
+    config = ClassifierConfig(
+        architecture="standard-vit", patch_size=patch_size, dim=8, depth=1, stem=stem
+    )
+    return small_standard(config, CLASSES, 16)
+
+
+@pytest.mark.parametrize(
+    ("stem", "strides"),
+    [((), []), ((6,), [2]), ((6, 6), [2, 1]), ((6, 6, 9, 9), [2, 1, 2, 1]), ((6, 4, 5), [2, 1, 2])],
+)
+def test_a_token_is_of_as_many_pixels_with_a_stem_as_without(
+    stem: tuple[int, ...], strides: list[int]
+) -> None:
+    network = with_stem(stem, patch_size=4)
+    tokens = []
+    network.module.get_submodule("transformer").register_forward_pre_hook(
+        lambda _part, given: tokens.append(tuple(given[0].shape))
+    )
+    network.module(torch.zeros(2, 3, 16, 16))
+    assert tokens == [(2, 16, 8)]
+    convolutions = [p for p in network.module.modules() if isinstance(p, torch.nn.Conv2d)]
+    assert [(p.out_channels, p.stride[0]) for p in convolutions] == list(
+        zip(stem, strides, strict=True)
+    )
+
+
+def test_tokens_behind_a_stem_see_past_their_patches_and_those_without_do_not() -> None:
+    for stem, reach in ((), 4), ((6, 6), 6):
+        module = with_stem(stem, patch_size=4).module
+        image = torch.rand(1, 3, 16, 16, requires_grad=True)
+        tokens = module.get_submodule("to_patch_embedding")(image)  # (image, y, x, channel)
+        (gradient,) = torch.autograd.grad(tokens[0, 0, 0].sum(), image)
+        seen = gradient.abs().sum(dim=1)[0].sum(dim=0).nonzero().flatten()
+        assert seen.tolist() == list(range(reach))
+
+
+def test_a_stem_is_read_back_with_its_network(tmp_path: Path) -> None:
+    network = with_stem((6, 6), patch_size=4)
+    save_network(network, tmp_path / "network.safetensors")
+    read = load_network(tmp_path / "network.safetensors")
+    images = torch.rand(2, 3, 16, 16)
+    assert torch.equal(read.module(images), network.module(images))
+
+
+def test_a_stem_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(NetworkError, match=r"patch_size 2, and a stem \[6, 9\] .* 4 times"):
+        with_stem((6, 9), patch_size=2)
+    with pytest.raises(ValueError, match="a stem of torchvision-vit"):
+        ClassifierConfig(architecture="torchvision-vit", stem=(6,))

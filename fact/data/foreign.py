@@ -299,7 +299,7 @@ def taken_by(dataset: str) -> Collection[str]:
 
 @cache
 def _declared_classes() -> dict[str, tuple[list[str] | None, list[str]]]:
-    """Return what each class of ``torchvision.datasets`` takes by itself, if it says, and its bases."""
+    """Return what each class of ``torchvision.datasets`` itself takes, if it says, and bases."""
     spec = find_spec("torchvision")
     folders = (spec.submodule_search_locations if spec else None) or ()
     return {

@@ -12,6 +12,7 @@ STARTED = time.perf_counter()
 from streamlit.testing.v1 import AppTest  # noqa: E402  # importing counts as waiting
 
 from tests.benchmarks.memory import peak  # noqa: E402
+from tests.dashboards.drawn import pages_alone  # noqa: E402
 
 
 def page() -> None:
@@ -77,4 +78,5 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with pages_alone():
+        main(sys.argv[1:])

@@ -26,10 +26,11 @@ from registry.mongo.database import URL_VARIABLE, Database, connect
 from registry.mongo.projection import store_journal as store
 from registry.record.journal import read_journal
 from tests.benchmarks.table import Table
-from tests.dashboards import fabricate
+from tests.dashboards import conftest, fabricate
 from tests.dashboards.fabricate import Told, record
 
 pytestmark = pytest.mark.benchmark
+pages_alone = conftest._pages_alone
 
 RUNS, STEPS = 10_000, 200_000
 COLD, WARM, CLICK = 5.0, 2.0, 1.0

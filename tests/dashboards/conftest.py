@@ -8,35 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from streamlit.components.v2 import manifest_scanner
-from streamlit.testing.v1 import local_script_runner
 
 from registry.catalog.access import Catalog, open_catalog
 from registry.plan.project import Project, open_project
 from tests.conftest import MakeOnce
 from tests.dashboards import explained, fabricate, fabricate_concepts, fabricate_results
+from tests.dashboards.drawn import pages_alone
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_components_are_looked_for() -> Iterator[None]:
-    """Keep Streamlit from reading what all installed packages say of themselves, for each page."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifest_scanner, "scan_component_manifests", lambda *_: [])
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _pages_are_waited_for() -> Iterator[None]:
-    """Let who runs a page sleep until it has ended, not look a thousand times a second."""
-
-    def wait(runner: local_script_runner.LocalScriptRunner, timeout: float) -> None:
-        runner._script_thread.join(timeout)
-        if not runner.script_stopped():
-            look(runner, 0)  # says so
-
-    look = local_script_runner.require_widgets_deltas
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local_script_runner, "require_widgets_deltas", wait)
+def _pages_alone() -> Iterator[None]:
+    with pages_alone():
         yield
 
 

@@ -47,9 +47,7 @@ from registry.catalog.access import Catalog
 from registry.catalog.lineage import Lineage
 from registry.declare.stage import Input
 from registry.plan.project import MissingInputsError
-from registry.store.datasets import DATASET
 from registry.store.manifest import find_dataset
-from registry.store.netcdf import read_row
 
 if TYPE_CHECKING:
     from dashboards.views.concepts.evidence import Reach
@@ -404,10 +402,8 @@ def labels_of(made: Made, concept: int) -> xr.Dataset:
     own = known.isel(concept=slots[slots >= 0])
     if not own.sizes["concept"]:
         return own
-    file = Path(made.folder) / DATASET
-    rows = {name: read_row(file, name, int(slots[0]))[None] for name in labels.NEXT_LABELS[:2]}
-    dims = ("concept", "metric", "rank")
-    return own.assign({name: (dims, values) for name, values in rows.items()})
+    rows = opened(made)[[*labels.NEXT_LABELS[:2]]].isel(concept=slots[:1])
+    return own.assign(rows.load().data_vars)
 
 
 @st.cache_resource(max_entries=16, show_spinner="Listing the concepts …")

@@ -179,13 +179,20 @@ def read_file(path: Path, **options: Any) -> xr.Dataset:
 
 
 class _Store(H5NetCDFStore):
-    """A file whose variables raise a StoreError, whenever they are read, if they are damaged."""
+    """A file whose variables raise a StoreError, whenever they are read, if they are damaged.
+
+    Texts of two dimensions or more stay on the disk until they are asked for, and are objects
+    then; xarray would read all of them as soon as it opens the file.
+    """
 
     def open_store_variable(self, name: str, var: Any) -> xr.Variable:
         variable: xr.Variable = super().open_store_variable(name, var)  # type: ignore[no-untyped-call]
         lazy: Any = variable._data
         data = LazilyIndexedArray(_StoredArray(lazy.array, self._filename))
-        return xr.Variable(variable.dims, data, variable.attrs, variable.encoding, fastpath=True)
+        encoding = variable.encoding
+        if variable.ndim > 1 and encoding.get("dtype") is str:
+            encoding = {key: value for key, value in encoding.items() if key != "dtype"}
+        return xr.Variable(variable.dims, data, variable.attrs, encoding, fastpath=True)
 
 
 class _Attributes(h5netcdf.attrs.Attributes):  # type: ignore[misc]
@@ -286,31 +293,6 @@ class _StoredArray(BackendArray):
     def __getitem__(self, key: Any) -> Any:
         with reading(self.path):
             return self.array[key]
-
-
-def read_row(path: Path, name: str, row: int) -> np.ndarray:
-    """Return one row of a variable, and nothing else of its file.
-
-    xarray reads all strings of a file when it opens it: 2 s for four million of them.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    name : str
-        The variable; strings come as objects.
-    row : int
-        Place along its first dimension.
-
-    Raises
-    ------
-    StoreError
-        If the file or the variable cannot be read.
-    """
-    with reading(path), h5py.File(path, "r") as file:
-        stored = file[name]
-        is_text = h5py.check_string_dtype(stored.dtype) is not None
-        return np.asarray(stored.asstr()[row] if is_text else stored[row])
 
 
 def _write(dataset: xr.Dataset, path: Path, by_rows: Collection[str]) -> ContentDigest:

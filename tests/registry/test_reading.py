@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from registry.store.durable import StoreError
-from registry.store.netcdf import read_file, read_row, reading, write_file
+from registry.store.netcdf import read_file, reading, write_file
 from registry.store.schema import SchemaError
 
 
@@ -41,8 +41,6 @@ def test_a_block_that_is_damaged_is_told_when_it_is_read(file: Path) -> None:
             read["number"].isel(x=3).load()
         with pytest.raises(StoreError, match=r"a\.nc is damaged and cannot be read"):
             _ = read["number"].values
-    with pytest.raises(StoreError, match=r"a\.nc is damaged and cannot be read"):
-        read_row(file, "number", 3)
 
 
 def test_by_dask_it_is_told_too(file: Path) -> None:

@@ -18,10 +18,10 @@ from registry.store.digest import content_digest
 from registry.store.durable import StoreError, file_sha256
 from registry.store.netcdf import (
     HEADER_BYTES,
+    _StoredArray,
     chunk_shape,
     gain,
     read_file,
-    read_row,
     write_file,
 )
 from registry.store.schema import decode_attributes
@@ -420,27 +420,22 @@ def test_a_really_full_disk(tmp_path, by_rows):
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_one_row_is_read_without_the_rest(tmp_path: Path) -> None:
+def test_tables_of_texts_are_read_when_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = np.array([["a", "é"], ["<b>", ""]], dtype=object)
-    dataset = xr.Dataset(
-        {"text": (("x", "y"), texts), "number": (("x", "y"), np.arange(4.0).reshape(2, 2))}
-    )
     path = tmp_path / "a.nc"
-    write_file(dataset, path)
-    assert read_row(path, "text", 1).tolist() == ["<b>", ""]
-    assert read_row(path, "number", 0).tolist() == [0, 1]
+    write_file(xr.Dataset({"text": (("x", "y"), texts)}, {"x": ["one", "two"]}), path)
+    asked: list[object] = []
+    read_one = _StoredArray.__getitem__
 
+    def note(array: _StoredArray, key: object) -> object:
+        asked.append(array.shape)
+        return read_one(array, key)
 
-@pytest.mark.parametrize(("name", "row"), [("none", 0), ("number", 7), ("number", -9)])
-def test_a_row_that_is_not_there_is_told(tmp_path: Path, name: str, row: int) -> None:
-    path = tmp_path / "a.nc"
-    write_file(xr.Dataset({"number": ("x", np.arange(4.0))}), path)
-    with pytest.raises(StoreError, match="cannot be read"):
-        read_row(path, name, row)
-
-
-def test_a_row_of_what_is_no_file_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "a.nc"
-    path.write_bytes(b"no netCDF")
-    with pytest.raises(StoreError, match="cannot be read"):
-        read_row(path, "number", 0)
+    monkeypatch.setattr(_StoredArray, "__getitem__", note)
+    with read_file(path) as read:
+        assert (2, 2) not in asked
+        assert read["text"].isel(x=1).values.tolist() == ["<b>", ""]
+        assert read["text"].values.tolist() == texts.tolist()
+        assert read["x"].dtype.kind == "U"

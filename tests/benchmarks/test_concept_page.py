@@ -33,12 +33,12 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(root)
 
 
-def visit(root: Path, *words: str) -> tuple[dict[str, float], float]:
+def visit(root: Path) -> tuple[dict[str, float], float]:
     """Return the seconds of each visit by a fresh server, and the most memory that it had."""
     path = os.pathsep.join(filter(None, sys.path))
     environment = {"FACTBOOK_PROJECT": str(root), URL_VARIABLE: "off", "PYTHONPATH": path}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.concept_visits", *words],
+        [sys.executable, "-m", "tests.benchmarks.concept_visits"],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -48,26 +48,14 @@ def visit(root: Path, *words: str) -> tuple[dict[str, float], float]:
     return told["taken"], told["memory"] / 1e6
 
 
-def tell(table: Table, when: str, taken: dict[str, float], memory: float) -> None:
-    table.within(f"concepts, cold, {when}", taken.pop("cold"), COLD, "s", asked=COLD)
-    for name, seconds in taken.items():
-        table.within(f"{name}, {when}", seconds, WARM, "s", asked=CLICK)
-    table.within(f"memory of the server, {when}", memory, MEMORY, "MB", asked=MEMORY)
-
-
-def test_the_first_visit_ever_while_presences_are_read(large: Path, table: Table) -> None:
+def test_visits_by_a_new_server(large: Path, table: Table) -> None:
+    """Presences by concept are laid down with the concepts: no visit waits for them."""
     size = sum(file.stat().st_size for file in large.rglob("*") if file.is_file())
     table.within("the model's files", size / 1e6, 3000, "MB")
-    tell(table, "first visit", *visit(large))
-    taken, memory = visit(large, "wait")
-    once = taken.pop("reading all presences once")
-    table.within("reading all presences once", once, 300, "s")
-    tell(table, "while read", taken, memory)
-
-
-def test_a_new_server_finds_what_was_read(large: Path, table: Table) -> None:
-    kept = list((large / ".factbook" / "cache").iterdir())
-    assert len(kept) == 1
-    size = sum(file.stat().st_size for file in kept[0].iterdir())
-    table.within("presences kept", size / 1e6, None, "MB")
-    tell(table, "new server", *visit(large))
+    taken, memory = visit(large)
+    for name in ("concepts, the first page of all", "the first page, after it"):
+        table.within(name, taken.pop(name), COLD, "s", asked=COLD)
+    for name, seconds in taken.items():
+        table.within(name, seconds, WARM, "s", asked=CLICK)
+    table.within("memory of the server", memory, MEMORY, "MB", asked=MEMORY)
+    assert not (large / ".factbook" / "cache").exists(), "nothing was read once more"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.benchmarks import __main__ as runner
 from tests.benchmarks.table import HEADER, Result, Row, Table, cells, keep, markdown, read, text
 
 
@@ -57,3 +62,46 @@ def test_results_of_one_benchmark_leave_those_of_others(tmp_path: Path) -> None:
         assert name in page
         assert name in text(kept, 120)
     assert all(line.count(" | ") == len(HEADER) - 1 for line in page.splitlines()[2:-1])
+
+
+SLOW = """
+import subprocess, sys, time
+from pathlib import Path
+
+import pytest
+
+@pytest.mark.benchmark
+def test_one():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(__file__).with_name("child").write_text(str(child.pid))
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_benchmarks_that_take_too_long_end_with_what_they_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Result] = {}
+    monkeypatch.setattr(runner, "HERE", tmp_path)
+    monkeypatch.setattr(runner, "keep", told.update)
+    (tmp_path / "test_slow.py").write_text(SLOW)
+
+    def begun(process: subprocess.Popen[bytes], seconds: float) -> int:
+        while not (tmp_path / "child").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        raise subprocess.TimeoutExpired("pytest", seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "wait", begun)
+        runner.measure("slow", 600)
+    assert "ended by signal 9" in told["test_slow"].why
+    with suppress(psutil.NoSuchProcess):
+        child = psutil.Process(int((tmp_path / "child").read_text()))
+        for _ in range(100):  # it ends a little after it was told to
+            if child.status() == psutil.STATUS_ZOMBIE:
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("it goes on")

@@ -10,14 +10,18 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tests.benchmarks.table import PAGE, RESULTS, Result, keep, read, text
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+PATIENCE = 30.0
+"""Seconds that benchmarks have to stop what they started, once they are to end."""
 
 
 def modules() -> list[str]:
@@ -39,15 +43,34 @@ def measure(module: str, timeout: float) -> None:
         "--show-capture=no",
         str(path),
     ]
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     try:
-        code = subprocess.run(command, cwd=ROOT, timeout=timeout).returncode
+        code = wait(process, timeout)
     except subprocess.TimeoutExpired:
         code = -9
+    finally:
+        end(process)
     if code not in (0, 1, 5):
         ended = (
             f"its process was ended by signal {-code}" if code < 0 else f"pytest ended by {code}"
         )
         keep({f"test_{module}": Result("failed", why=ended, load=os.getloadavg()[0])})
+
+
+def wait(process: subprocess.Popen[bytes], timeout: float) -> int:
+    """Return the exit code of a process, which has so many seconds."""
+    return process.wait(timeout)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, which may stop what it started, and what is left of its session then."""
+    with suppress(subprocess.TimeoutExpired):
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def main() -> int:
@@ -58,10 +81,16 @@ def main() -> int:
     if unknown := set(asked.modules) - set(modules()):
         parser.error(f"no benchmarks {sorted(unknown)}; there are {', '.join(modules())}")
     RESULTS.unlink(missing_ok=True)
-    for module in asked.modules or modules():
-        measure(module, asked.timeout)
+    interrupted = False
+    try:
+        for module in asked.modules or modules():
+            measure(module, asked.timeout)
+    except KeyboardInterrupt:
+        interrupted = True  # what was measured by then is told
     results = read()
     sys.stdout.write(f"\n{text(results, shutil.get_terminal_size().columns)}\n\n{PAGE}\n")
+    if interrupted:
+        return 130
     return int(any(result.outcome == "failed" for result in results.values()))
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from dashboards.server.preparation import STEPS
 from tests.dashboards.test_browser import IDLE
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ WATCH = """() => {
 }"""
 """Counts how often the server has answered, and notes when a reader did something last."""
 
+WHOLE = """() => !document.querySelector("[data-testid=stSkeleton]")
+  && [...document.querySelectorAll("[data-testid=stDataFrame]")]
+    .every(table => table.querySelector("canvas"))"""
+"""Whether nothing is still to be loaded, and all tables are drawn."""
+
 DRAWN = """async () => {
   const idle = () => new Promise(requestIdleCallback)
   await idle()
@@ -43,6 +49,7 @@ def until_idle(page: Page, *seen: str) -> None:
     for text in seen:
         page.get_by_text(text).first.wait_for(timeout=PATIENCE)
     page.wait_for_selector(IDLE, timeout=PATIENCE)
+    page.wait_for_function(WHOLE, timeout=PATIENCE)
     page.evaluate(DRAWN)
 
 
@@ -74,6 +81,7 @@ def click(page: Page, act: Callable[[], object], *seen: str) -> float:
     for text in seen:
         page.get_by_text(text).first.wait_for()
     page.wait_for_selector(IDLE, timeout=PATIENCE)
+    page.wait_for_function(WHOLE, timeout=PATIENCE)
     ended: float = page.evaluate(DRAWN)
     return (ended - float(page.evaluate("window.begun"))) / 1000
 
@@ -85,8 +93,11 @@ def server_of(address: str) -> psutil.Process:
     return process
 
 
-def until_ready(address: str, calm: float = 1.0) -> float:
-    """Return the seconds until the server at an address does nothing more of its own."""
+def until_ready(address: str, calm: float = max(STEPS.values()) + 0.5) -> float:
+    """Return the seconds until the server at an address does nothing more of its own.
+
+    It is calm for longer than the longest pause between two of its steps.
+    """
     process = server_of(address)
     begun, used = time.perf_counter(), -1.0
     while (now := sum(process.cpu_times()[:2])) - used > calm / 20:

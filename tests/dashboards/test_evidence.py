@@ -41,7 +41,7 @@ def names(chosen: list[str], votes: list[bool], **others: object) -> xr.Dataset:
     """Return the names of one concept by four metrics, the last of which is not to be trusted."""
     by_metric = ("concept", "metric")
     voted = [label for label, trusted in zip(chosen, votes, strict=True) if trusted]
-    consensus = max(sorted(set(voted)), key=voted.count)
+    consensus = max(sorted(set(voted)), key=voted.count, default="")
     known = {
         "name": (by_metric, np.array([chosen], dtype=object)),
         "votes": ("metric", np.array(votes)),
@@ -138,6 +138,25 @@ def test_whether_a_name_is_more_than_chance(
     assert (found.speaks, found.finding[: len(told)]) == (speaks, told)
     before = beyond_chance(fabricated_names(), 0, "colour: red")
     assert (before.speaks, before.finding) == (OPEN, "permutations of labels were not made")
+
+
+@pytest.mark.parametrize(
+    ("chance", "speaks", "told"),
+    [
+        (["at chance", "at chance"], AGAINST, "; at chance by all that do, 2 metrics"),
+        (["at chance", "undecided"], OPEN, ""),
+        (["above chance", "above chance"], OPEN, ""),
+    ],
+)
+def test_a_name_of_untrusted_metrics_alone_is_never_for_and_may_be_against(
+    chance: list[str], speaks: str, told: str
+) -> None:
+    own = names(["x", "x", "y", "y"], [False] * 4)
+    verdicts = (("concept", "metric"), [[*chance, "above chance", "above chance"]])
+    own = own.assign(chance=verdicts, consensus_chance=("concept", [""]))
+    found = beyond_chance(own, 7, "x")
+    expected = f"no metric that can be trusted chooses it{told}"
+    assert (found.speaks, found.finding) == (speaks, expected)
 
 
 @pytest.mark.parametrize(

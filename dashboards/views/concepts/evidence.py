@@ -162,14 +162,27 @@ def beyond_chance(names: xr.Dataset, concept: int, label: str) -> Evidence:
         found += f"p = {number_text(float(own['consensus_p']), 2)}; votes alone do not decide: "
         found += f"{counted(votes, 'vote')}, {by_chance}"
     else:
-        verdicts = own["chance"].values.astype(str)[_choosing(names, concept, label)]
+        every = own["chance"].values.astype(str)
+        verdicts = every[_choosing(names, concept, label)]
         if not len(verdicts):
-            return Evidence(CHANCE, "no metric that can be trusted chooses it", OPEN, rule)
+            found, speaks = _untrusted(every[own["name"].values.astype(str) == label])
+            return Evidence(CHANCE, found, speaks, rule)
         verdict = verdicts[np.argmax(rank_of(verdicts))]
         found = f"{verdict} by the least sure of {counted(len(verdicts), 'metric')}"
     if verdict == UNTESTED:
         found = "untested: the budget of permutations left this concept out"
     return Evidence(CHANCE, found, SPEAKS.get(verdict, OPEN), rule)
+
+
+def _untrusted(verdicts: np.ndarray) -> tuple[str, str]:
+    """Return what is found of a name that no metric chooses which can be trusted, and its verdict.
+
+    Where all that choose it find it at chance, (metric,), nothing is left that could speak for it.
+    """
+    found = "no metric that can be trusted chooses it"
+    if not len(verdicts) or (verdicts != AT_CHANCE).any():
+        return found, OPEN
+    return f"{found}; {AT_CHANCE} by all that do, {counted(len(verdicts), 'metric')}", AGAINST
 
 
 SPEAKS = {ABOVE: FOR, AT_CHANCE: AGAINST}

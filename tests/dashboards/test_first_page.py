@@ -115,7 +115,11 @@ def test_the_next_command_names_only_what_nothing_else_needs(project: Project) -
     first, second, third = [task for task in tasks if task.due][:3]
     slow = replace(first, seconds=45.0), replace(second, seconds=60.0), third
     told = chain.next_line(slow)
-    assert told == "3 tasks: 3 never ran; about 1 min 45 s, 1 of unknown duration."
+    assert told == "3 tasks: 3 never ran; at least 1 min 45 s, 1 of unknown duration."
+    assert chain.next_line(slow[:2]) == "2 tasks: 2 never ran; about 1 min 45 s."
+    running = replace(third, state=replace(third.state, status=State.RUNNING), reasons=())
+    told = chain.next_line([*slow[:2], running])
+    assert told.endswith(f"1 min 45 s. {third.name} is running: its command may go on with them.")
 
 
 def test_texts_of_a_chain_are_escaped() -> None:

@@ -135,15 +135,23 @@ def _due_of(tasks: Sequence[Task]) -> list[Task]:
 
 
 def next_line(tasks: Sequence[Task]) -> str:
-    """Return how many tasks :func:`next_command` runs, why, and how long that takes."""
+    """Return how many tasks :func:`next_command` runs, why, and how long that takes.
+
+    Where one of the chain is running, whoever runs it may go on with them: that is told.
+    """
     due = _due_of(tasks)
     states = [state_of(task) for task in due]
     why = ", ".join(f"{states.count(s):,} {s}" for s in STATES if s in states)
     known = [task.seconds for task in due if task.seconds is not None]
-    took = f"; about {duration_text(sum(known))}" if known else ""
     unknown = len(due) - len(known)
+    rough = "at least" if unknown else "about"
+    took = f"; {rough} {duration_text(sum(known))}" if known else ""
     took += f"{',' if known else ';'} {unknown:,} of unknown duration" if unknown else ""
-    return f"{counted(len(due), 'task')}: {why}{took}." if due else ""
+    if not due:
+        return ""
+    running = next((task.name for task in tasks if task.is_running), "")
+    going = f" {running} is running: its command may go on with them." if running else ""
+    return f"{counted(len(due), 'task')}: {why}{took}.{going}"
 
 
 def next_command(tasks: Sequence[Task]) -> str:
